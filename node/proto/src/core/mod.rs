@@ -1,0 +1,3 @@
+//! The core machine: the decisions of one node.
+
+pub mod api;

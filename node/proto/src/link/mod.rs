@@ -1,0 +1,3 @@
+//! Links between neighbours.
+
+pub mod api;
