@@ -1,1 +1,4 @@
-//! warren-node
+//! The Warren node.
+
+pub mod cli;
+pub mod config;

@@ -1,0 +1,182 @@
+//! The command line as parsed; what to do about it is in the modules named after the commands.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// An anonymous, onion-routed, peer-to-peer storage network.
+#[derive(Parser, Debug)]
+#[command(name = "warren", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Where this node keeps its identity, datastore and settings.
+    #[arg(long, global = true, value_name = "DIR", env = "WARREN_HOME")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Print results and progress as JSON, a value a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 searched for and not found, \
+4 the network could not answer, 5 no node is running, 6 not a valid key, 7 another document is already there.";
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Set up a node: identity, datastore, configuration.
+    Init(InitArgs),
+    /// Run the node until Ctrl-C.
+    Run(RunArgs),
+    /// Insert a file, or standard input, and print its key.
+    Put(PutArgs),
+    /// Fetch what a key names.
+    Get(GetArgs),
+    /// Make a key pair for publishing under a name that only you can update.
+    Keygen,
+    /// Show how the running node is doing.
+    Status,
+    /// Show the running node's links, or introduce it to another node.
+    Peers(PeersArgs),
+    /// Destroy the key of this node's storage: everything in it becomes unreadable at once.
+    Wipe(WipeArgs),
+    /// Run a private network of eight nodes on this machine and send a file through it.
+    Demo(DemoArgs),
+    /// Examine the datastore of a node that is not running.
+    Store(StoreArgs),
+}
+
+/// `warren init`
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// Take every default and ask nothing.
+    #[arg(long)]
+    pub yes: bool,
+    /// Reference of a node to learn the network from; may be given again.
+    #[arg(long = "seed", value_name = "REFERENCE")]
+    pub seeds: Vec<String>,
+    /// Address to listen on; may be given again.
+    #[arg(long = "listen", value_name = "ADDRESS:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Seal the storage key with a passphrase (asked for, or read from WARREN_PASSPHRASE).
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// `warren run`
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Reference of a node to learn the network from, beside those in the configuration; may be given again.
+    #[arg(long = "seed", value_name = "REFERENCE")]
+    pub seeds: Vec<String>,
+    /// Log filter, for example "info" or "warren_node=debug".
+    #[arg(long, value_name = "FILTER", env = "WARREN_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// `warren put`
+#[derive(Args, Debug)]
+pub struct PutArgs {
+    /// The file; "-" reads standard input.
+    #[arg(value_name = "FILE|-")]
+    pub source: PathBuf,
+    /// Insert under this key: a private SSK from `warren keygen` with a document name, or KSK@words.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Media type to record; guessed from the file's name otherwise.
+    #[arg(long, value_name = "TYPE/SUBTYPE")]
+    pub mime: Option<String>,
+    /// Encrypt under a random key, so that nobody who has the file can tell that it is inserted. The same file then gets another
+    /// key each time.
+    #[arg(long)]
+    pub unpredictable: bool,
+    /// Do not compress.
+    #[arg(long)]
+    pub no_compress: bool,
+}
+
+/// `warren get`
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// The key.
+    pub key: String,
+    /// Where to write; "-" is standard output. Otherwise the name at the end of the key, in this folder.
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `warren peers`
+#[derive(Args, Debug)]
+pub struct PeersArgs {
+    /// Reference of a node to connect to.
+    #[arg(long, value_name = "REFERENCE")]
+    pub add: Option<String>,
+}
+
+/// `warren wipe`
+#[derive(Args, Debug)]
+pub struct WipeArgs {
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `warren demo`
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// The file to send; a document of the project otherwise.
+    pub file: Option<PathBuf>,
+    /// End after the check instead of keeping the network up.
+    #[arg(long)]
+    pub exit: bool,
+    /// Log filter.
+    #[arg(long, value_name = "FILTER", env = "WARREN_LOG", default_value = "warn")]
+    pub log: String,
+}
+
+/// `warren store`
+#[derive(Args, Debug)]
+pub struct StoreArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: StoreAction,
+}
+
+/// `warren store …`
+#[derive(Subcommand, Debug)]
+pub enum StoreAction {
+    /// Print geometry and occupancy.
+    Inspect,
+    /// Read every slot and count what is sound and what is damaged.
+    Verify,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn keys_and_dashes_are_taken_as_they_are() {
+        let cli = Cli::parse_from(["warren", "get", "CHK@a,b,c/name", "-o", "-"]);
+        let Command::Get(get) = cli.command else {
+            panic!("not get")
+        };
+        assert_eq!(
+            (get.key.as_str(), get.output.unwrap().to_str()),
+            ("CHK@a,b,c/name", Some("-"))
+        );
+    }
+}
