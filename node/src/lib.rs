@@ -1,4 +1,22 @@
-//! The Warren node.
+//! The Warren node: tokio drivers around the protocol's machines, and what the local user touches.
+//!
+//! A node is a core task, one task for each link, a few datastore workers, and listeners; see [`node`]. All state
+//! belongs to one [`node::NodeHandle`]: nothing is global, so several nodes can run in one process.
+//!
+//! # Invariants
+//!
+//! - No event loop waits for another: tasks talk through bounded [`inbox`]es that refuse instead of blocking.
+//! - Byte work never runs in the core task: links seal and open in their own tasks, disk work is in the store pool.
+//! - What is logged follows `docs/log-policy.md`; the types of [`log`] enforce it.
 
+pub mod aead;
 pub mod cli;
+mod clock;
 pub mod config;
+mod inbox;
+pub mod jobs;
+pub mod log;
+pub mod net;
+mod store_pool;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,325 @@
+//! The node's links as its tasks see each other: where to put commands for a link, and how much each has queued.
+//!
+//! # Invariants
+//!
+//! - Link numbers are never reused.
+//! - Nobody waits for a link: a command that its inbox does not take comes back to the sender.
+//! - The node's total of queued bytes is known within one batch of each link; over the budget, the link that holds the
+//!   oldest queued data is told to shed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use warren_proto::{ids::LinkId, link::api::LinkCommand, time::Time};
+
+use crate::inbox::Inbox;
+
+/// Commands that may wait for one link. A link drains its inbox whenever it runs, so this bounds a burst between two runs:
+/// 1024 block packets are 34 MiB, which the memory budget counts like everything queued.
+const INBOX: usize = 1024;
+
+/// "Nothing queued" in [`LinkHandle::oldest`].
+const NEVER: u64 = u64::MAX;
+
+/// One link, as the others see it.
+pub(crate) struct LinkHandle {
+    /// Its number.
+    pub(crate) id: LinkId,
+    inbox: Inbox<LinkCommand>,
+    queued: AtomicUsize,
+    oldest: AtomicU64,
+    shed: AtomicBool,
+}
+
+impl LinkHandle {
+    /// Where its commands go.
+    #[must_use]
+    pub(crate) fn inbox(&self) -> &Inbox<LinkCommand> {
+        &self.inbox
+    }
+
+    /// Whether the link was told to shed since this was last asked.
+    pub(crate) fn take_shed(&self) -> bool {
+        self.shed.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// All links of a node, and its memory budget for queued data.
+pub(crate) struct Registry {
+    links: RwLock<BTreeMap<LinkId, Arc<LinkHandle>>>,
+    next: AtomicU64,
+    queued: AtomicUsize,
+    budget: usize,
+}
+
+impl Registry {
+    /// No links yet; `budget` bytes may be queued over all of them.
+    #[must_use]
+    pub(crate) fn new(budget: usize) -> Self {
+        Self {
+            links: RwLock::default(),
+            next: AtomicU64::new(1),
+            queued: AtomicUsize::new(0),
+            budget,
+        }
+    }
+
+    /// Makes room for a new link.
+    #[must_use]
+    pub(crate) fn register(&self) -> Arc<LinkHandle> {
+        let id = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
+        let handle = Arc::new(LinkHandle {
+            id,
+            inbox: Inbox::new(INBOX),
+            queued: AtomicUsize::new(0),
+            oldest: AtomicU64::new(NEVER),
+            shed: AtomicBool::new(false),
+        });
+        self.links
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Arc::clone(&handle));
+        handle
+    }
+
+    /// Forgets a link: commands for it fail from now on.
+    pub(crate) fn remove(&self, handle: &LinkHandle) {
+        self.links
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&handle.id);
+        handle.inbox.close();
+        let had = handle.queued.swap(0, Ordering::Relaxed);
+        self.queued.fetch_sub(had, Ordering::Relaxed);
+    }
+
+    /// A link by its number.
+    #[must_use]
+    pub(crate) fn link(&self, id: LinkId) -> Option<Arc<LinkHandle>> {
+        self.links
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
+    }
+
+    /// Number of links.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there is no link.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes queued over all links.
+    #[must_use]
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Records what `handle`'s link has queued, and since when its oldest byte waits. Over the budget, tells the link with
+    /// the oldest data to shed.
+    pub(crate) fn account(&self, handle: &LinkHandle, queued: usize, oldest: Option<Time>) {
+        handle
+            .oldest
+            .store(oldest.map_or(NEVER, |time| time.0), Ordering::Relaxed);
+        let before = handle.queued.swap(queued, Ordering::Relaxed);
+        let total = if queued >= before {
+            self.queued.fetch_add(queued - before, Ordering::Relaxed) + (queued - before)
+        } else {
+            self.queued.fetch_sub(before - queued, Ordering::Relaxed) - (before - queued)
+        };
+        if total > self.budget {
+            self.shed_oldest();
+        }
+    }
+
+    fn shed_oldest(&self) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest = links
+            .values()
+            .min_by_key(|link| link.oldest.load(Ordering::Relaxed));
+        if let Some(link) = oldest
+            && link.oldest.load(Ordering::Relaxed) != NEVER
+            && !link.shed.swap(true, Ordering::AcqRel)
+        {
+            link.inbox.nudge();
+        }
+    }
+}
+
+/// Commands on their way to links, grouped so that each link is woken once for a batch.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    // A task talks to few links in one batch; a short list beats a map.
+    batches: Vec<Batch>,
+}
+
+struct Batch {
+    link: LinkId,
+    handle: Option<Arc<LinkHandle>>,
+    commands: Vec<LinkCommand>,
+}
+
+/// Destinations whose handles an [`Outbox`] remembers between batches.
+const REMEMBERED: usize = 64;
+
+impl Outbox {
+    /// Queues a command for a link.
+    pub(crate) fn put(&mut self, link: LinkId, command: LinkCommand) {
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.link == link) {
+            batch.commands.push(command);
+        } else {
+            self.batches.push(Batch {
+                link,
+                handle: None,
+                commands: vec![command],
+            });
+        }
+    }
+
+    /// Hands everything over. What a link does not take goes to `undeliverable`, with `gone` telling a link that no longer
+    /// exists from one that is full.
+    pub(crate) fn flush(
+        &mut self,
+        registry: &Registry,
+        mut undeliverable: impl FnMut(LinkId, LinkCommand, bool),
+    ) {
+        for batch in &mut self.batches {
+            if batch.commands.is_empty() {
+                continue;
+            }
+            if batch.handle.is_none() {
+                batch.handle = registry.link(batch.link);
+            }
+            if let Some(handle) = &batch.handle
+                && handle.inbox.push_all(&mut batch.commands)
+            {
+                continue;
+            }
+            let gone = batch
+                .handle
+                .as_ref()
+                .is_none_or(|handle| handle.inbox.is_closed());
+            for command in batch.commands.drain(..) {
+                let command = match (&batch.handle, must_arrive(&command)) {
+                    (Some(handle), true) if !gone => match handle.inbox.push_reserved(command) {
+                        Ok(()) => continue,
+                        Err(refused) => refused.into_inner(),
+                    },
+                    _ => command,
+                };
+                undeliverable(batch.link, command, gone);
+            }
+        }
+        self.batches.retain(|batch| {
+            batch
+                .handle
+                .as_ref()
+                .is_some_and(|handle| !handle.inbox.is_closed())
+        });
+        if self.batches.len() > REMEMBERED {
+            self.batches.clear();
+        }
+    }
+}
+
+/// Whether losing the command would leave something standing at the receiver for ever. Such commands are small and come at
+/// most once per circuit or link.
+fn must_arrive(command: &LinkCommand) -> bool {
+    matches!(
+        command,
+        LinkCommand::Destroy(_)
+            | LinkCommand::CloseOrigin(_)
+            | LinkCommand::ExtendFailed(_)
+            | LinkCommand::Extended { .. }
+            | LinkCommand::Close
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use warren_proto::{geometry::PacketSize, ids::CircuitId};
+
+    use super::*;
+
+    fn packet(circuit: u32) -> LinkCommand {
+        let body = bytes::BytesMut::zeroed(8);
+        LinkCommand::Forward {
+            circuit: CircuitId(circuit),
+            size: PacketSize::Control,
+            body,
+        }
+    }
+
+    #[test]
+    fn batches_arrive_in_order_and_overflow_comes_back() {
+        let registry = Registry::new(usize::MAX);
+        let link = registry.register();
+        let mut outbox = Outbox::default();
+        for n in 0..INBOX + 3 {
+            outbox.put(link.id, packet(u32::try_from(n).unwrap()));
+        }
+        outbox.put(link.id, LinkCommand::Destroy(CircuitId(7)));
+        let mut back = Vec::new();
+        outbox.flush(&registry, |to, command, gone| {
+            assert!(to == link.id && !gone);
+            back.push(command);
+        });
+        assert_eq!(back.len(), 3);
+        let mut got = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(link.inbox().poll_take(&mut cx, &mut got).is_ready());
+        assert!(matches!(
+            got.first(),
+            Some(LinkCommand::Forward {
+                circuit: CircuitId(0),
+                ..
+            })
+        ));
+        assert!(matches!(got.last(), Some(LinkCommand::Destroy(CircuitId(7)))));
+    }
+
+    #[test]
+    fn commands_for_a_link_that_ended_come_back() {
+        let registry = Registry::new(usize::MAX);
+        let link = registry.register();
+        let mut outbox = Outbox::default();
+        outbox.put(link.id, packet(1));
+        outbox.flush(&registry, |_, _, _| panic!("taken"));
+        registry.remove(&link);
+        let mut back = 0;
+        outbox.put(link.id, LinkCommand::Destroy(CircuitId(1)));
+        outbox.put(LinkId(99), packet(1));
+        outbox.flush(&registry, |_, _, gone| {
+            assert!(gone);
+            back += 1;
+        });
+        assert_eq!(back, 2);
+    }
+
+    #[test]
+    fn over_budget_the_link_with_the_oldest_data_sheds() {
+        let registry = Registry::new(100);
+        let (young, old) = (registry.register(), registry.register());
+        registry.account(&old, 60, Some(Time(10)));
+        assert!(!old.take_shed());
+        registry.account(&young, 60, Some(Time(20)));
+        assert!(old.take_shed() && !young.take_shed());
+        registry.account(&old, 0, None);
+        assert_eq!(registry.queued(), 60);
+        registry.remove(&young);
+        assert_eq!(registry.queued(), 0);
+    }
+}

@@ -1,0 +1,116 @@
+//! The pool over a backend whose workers can be held, counted and made to panic.
+
+use std::sync::{Condvar, mpsc};
+
+use super::*;
+
+#[derive(Default)]
+struct Held {
+    open: Mutex<bool>,
+    opened: Condvar,
+    syncs: AtomicU64,
+    panic: AtomicBool,
+}
+
+impl Held {
+    fn release(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+struct Fake(Arc<Held>);
+
+impl Backend for Fake {
+    fn find(&self, _: &BlockId) -> StoreAnswer {
+        let mut open = self.0.open.lock().unwrap();
+        while !*open {
+            open = self.0.opened.wait(open).unwrap();
+        }
+        drop(open);
+        assert!(!self.0.panic.load(Ordering::Relaxed), "the backend breaks");
+        StoreAnswer::Missing
+    }
+
+    fn keep(&self, _: Block, _: Shelf) -> StoreAnswer {
+        StoreAnswer::Kept
+    }
+
+    fn sync(&self) -> bool {
+        self.0.syncs.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+fn some_block() -> Block {
+    crate::testing::content_block(1)
+}
+
+fn pool() -> (
+    StorePool<Fake>,
+    Arc<Held>,
+    mpsc::Receiver<(StoreTicket, StoreAnswer)>,
+    CancellationToken,
+) {
+    let held = Arc::new(Held::default());
+    let (send, receive) = mpsc::channel();
+    let stop = CancellationToken::new();
+    let pool = StorePool::start(
+        Fake(Arc::clone(&held)),
+        &TaskTracker::new(),
+        stop.clone(),
+        move |ticket, answer| {
+            let _ = send.send((ticket, answer));
+        },
+    );
+    (pool, held, receive, stop)
+}
+
+#[tokio::test]
+async fn overflow_is_refused_and_all_that_was_taken_is_answered() {
+    let (pool, held, answers, _stop) = pool();
+    let id = some_block().id();
+    let taken = (0..2000)
+        .filter(|n| pool.ask(StoreTicket(*n), StoreQuestion::Find(id)))
+        .count();
+    assert!((QUEUE..=QUEUE + WORKERS * BATCH).contains(&taken), "{taken}");
+    assert_eq!(pool.counts().refused, 2000 - taken as u64);
+    held.release();
+    let mut tickets: Vec<_> = answers.iter().take(taken).map(|(ticket, _)| ticket).collect();
+    tickets.sort();
+    tickets.dedup();
+    assert_eq!(tickets.len(), taken);
+}
+
+#[tokio::test]
+async fn a_panic_is_one_failed_question() {
+    let (pool, held, answers, _stop) = pool();
+    held.release();
+    held.panic.store(true, Ordering::Relaxed);
+    let id = some_block().id();
+    assert!(pool.ask(StoreTicket(1), StoreQuestion::Find(id)));
+    assert!(matches!(
+        answers.recv().unwrap(),
+        (StoreTicket(1), StoreAnswer::Failed)
+    ));
+    held.panic.store(false, Ordering::Relaxed);
+    assert!(pool.ask(StoreTicket(2), StoreQuestion::Find(id)));
+    assert!(matches!(
+        answers.recv().unwrap(),
+        (StoreTicket(2), StoreAnswer::Missing)
+    ));
+    assert_eq!(pool.counts().panics, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_are_synced_as_a_group() {
+    let (pool, held, answers, _stop) = pool();
+    for n in 0..50 {
+        assert!(pool.ask(StoreTicket(n), StoreQuestion::Keep(some_block(), Shelf::Store)));
+        let _ = answers.recv().unwrap();
+    }
+    assert_eq!(held.syncs.load(Ordering::Relaxed), 0);
+    tokio::time::sleep(2 * SYNC_DELAY).await;
+    pool.flush().await;
+    assert_eq!(held.syncs.load(Ordering::Relaxed), 1);
+}
