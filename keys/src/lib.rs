@@ -16,6 +16,7 @@ mod public_key;
 mod routing;
 mod secret;
 mod signed;
+pub mod splitfile;
 mod uri;
 
 pub use base64::Base64Error;
