@@ -21,5 +21,6 @@ pub mod descriptor;
 pub mod geometry;
 pub mod ids;
 pub mod link;
+pub mod routing;
 pub mod time;
 pub mod wire;

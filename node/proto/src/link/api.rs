@@ -87,7 +87,12 @@ pub enum LinkCommand {
 #[derive(Debug)]
 pub enum LinkEvent {
     /// The peer has introduced itself; the link is up.
-    Up(Box<Descriptor>),
+    Up {
+        /// Who it is; the handshake has proved its link key.
+        peer: Box<Descriptor>,
+        /// Whether this node dialled.
+        dialled: bool,
+    },
     /// Gossip: the peer asks, or tells.
     Gossip(Frame),
     /// The answer to a ping.

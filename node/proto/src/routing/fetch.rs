@@ -1,0 +1,560 @@
+//! Searches: greedy towards the key, with an allowance of failed branches (protocol §7.3).
+//!
+//! A node looks into its own datastore first, then asks one neighbour after another, nearest first, until one has the
+//! block, the allowance is used up, nobody is left, or time is up. It never asks whom the request came from.
+//!
+//! The allowance is shared out: a node keeps one branch back for itself and passes the rest on. A neighbour that lies, or
+//! that leads to a liar, can use up what it was given and no more.
+
+use warren_keys::{Block, BlockId, Location};
+
+use super::{
+    Asker, End, Offence, Router, TicketUse,
+    limits::{LOOKUP_WAIT, MAX_BRANCHES, MAX_HTL, MAX_JOINED, MAX_STALE, MAX_TRIES, USEFUL_WAIT},
+    table::Timed,
+};
+use crate::{
+    core::api::{Shelf, StoreAnswer, StoreQuestion},
+    ids::{LinkId, RequestId, StoreTicket},
+    time::Time,
+    wire::{Refusal, Routed},
+};
+
+/// How far a search may go from this node on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Width {
+    pub(super) htl: u8,
+    /// Hops without progress so far, this node included.
+    pub(super) stale: u8,
+    pub(super) branches: u8,
+}
+
+impl Width {
+    /// Whether a search of this width would have found all that one of `other` can find.
+    pub(super) fn covers(self, other: Self) -> bool {
+        self.htl >= other.htl && self.stale <= other.stale && self.branches >= other.branches
+    }
+}
+
+/// What one request asks of this node.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    asker: Asker,
+    width: Width,
+    /// Distance from the key to the nearest node on the path, this node included.
+    best: u64,
+    deadline: Time,
+}
+
+/// An open search.
+#[derive(Debug)]
+pub(super) struct Search {
+    block: BlockId,
+    key: Location,
+    ask: Ask,
+    /// Whether the first asker still waits.
+    wanted: bool,
+    joined: Vec<(RequestId, Ask)>,
+    /// Failed branches left.
+    left: u8,
+    tried: Vec<LinkId>,
+    step: Step,
+    /// When the step has taken too long.
+    until: Time,
+    /// A neighbour was passed over or refused, for overload.
+    crowded: bool,
+    /// A neighbour searched and did not find.
+    denied: bool,
+    /// A neighbour went away or stayed silent.
+    silent: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    LookingUp(StoreTicket),
+    Waiting {
+        link: LinkId,
+        given: u8,
+        since: Time,
+    },
+    /// Between two steps, inside one call.
+    Deciding,
+}
+
+impl Timed for Search {
+    fn wake(&self) -> Time {
+        self.joined
+            .iter()
+            .map(|(_, ask)| ask.deadline)
+            .fold(self.until, Time::min)
+    }
+}
+
+/// What a neighbour gets of `left` branches: all but one, which this node keeps to try another way.
+fn share(left: u8) -> u8 {
+    left.saturating_sub(1).max(1)
+}
+
+impl Router {
+    /// A search on behalf of this node.
+    pub(super) fn begin_search(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        asker: Asker,
+        block: BlockId,
+        branches: u8,
+    ) {
+        let width = Width {
+            htl: MAX_HTL,
+            stale: 0,
+            branches: branches.clamp(1, MAX_BRANCHES),
+        };
+        let deadline = now + self.fetch_pace.allowance(width.htl);
+        let ask = Ask {
+            asker,
+            width,
+            best: self.me.distance(block.key.location()),
+            deadline,
+        };
+        self.search(now, id, block, ask);
+    }
+
+    /// A search that a neighbour passes on. Numbers beyond the rules are cut down to them.
+    pub(super) fn passed_search(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        from: LinkId,
+        block: BlockId,
+        width: Width,
+        best: u64,
+    ) {
+        let distance = self.me.distance(block.key.location());
+        let width = Width {
+            htl: width.htl.min(MAX_HTL),
+            stale: if distance < best {
+                0
+            } else {
+                width.stale.saturating_add(1).min(MAX_STALE)
+            },
+            branches: width.branches.clamp(1, MAX_BRANCHES),
+        };
+        let deadline = now + self.fetch_pace.allowance(width.htl);
+        let ask = Ask {
+            asker: Asker::Link(from),
+            width,
+            best: best.min(distance),
+            deadline,
+        };
+        self.search(now, id, block, ask);
+    }
+
+    fn search(&mut self, now: Time, id: RequestId, block: BlockId, ask: Ask) {
+        if self
+            .failed
+            .find(now, &block)
+            .is_some_and(|failed| failed.covers(ask.width))
+        {
+            self.stats.failed_lately += 1;
+            self.reply(
+                ask.asker,
+                id,
+                End::NotFound {
+                    left: ask.width.branches - 1,
+                },
+            );
+            return;
+        }
+        let leader = self
+            .by_block
+            .range((block, RequestId(0))..)
+            .next()
+            .filter(|(of, _)| *of == block);
+        if let Some(leader) = leader.map(|(_, leader)| *leader).filter(|leader| *leader < id) {
+            if let Some(mut search) = self.searches.take(leader) {
+                let joins = search.joined.len() < MAX_JOINED && ask.asker != Asker::Own;
+                if joins {
+                    search.joined.push((id, ask));
+                    self.joined.insert(id, leader);
+                    self.stats.joined += 1;
+                }
+                self.searches.put(leader, search);
+                if joins {
+                    return;
+                }
+            }
+        }
+        let mut search = Search {
+            block,
+            key: block.key.location(),
+            ask,
+            wanted: true,
+            joined: Vec::new(),
+            left: ask.width.branches,
+            tried: Vec::new(),
+            step: Step::Deciding,
+            until: ask.deadline,
+            crowded: false,
+            denied: false,
+            silent: false,
+        };
+        self.by_block.insert((block, id));
+        if self.stores && ask.asker != Asker::Own {
+            search.step = Step::LookingUp(self.ask_store(TicketUse::Lookup(id), StoreQuestion::Find(block)));
+            search.until = ask.deadline.min(now + LOOKUP_WAIT);
+            self.searches.put(id, search);
+        } else {
+            self.forward_search(now, id, search);
+        }
+    }
+
+    pub(super) fn looked_up(&mut self, now: Time, id: RequestId, answer: StoreAnswer) {
+        let Some(mut search) = self.searches.take(id) else {
+            return;
+        };
+        search.step = Step::Deciding;
+        match answer {
+            StoreAnswer::Found(block, shelf) if block.id() == search.block => {
+                self.stats.found_here += 1;
+                self.end_search(
+                    now,
+                    id,
+                    search,
+                    End::Found {
+                        block,
+                        copy: shelf == Shelf::Store,
+                    },
+                );
+            }
+            _ => self.forward_search(now, id, search),
+        }
+    }
+
+    /// Asks the next neighbour, or ends.
+    fn forward_search(&mut self, now: Time, id: RequestId, mut search: Search) {
+        let width = search.ask.width;
+        if width.htl == 0 || width.stale >= MAX_STALE {
+            let left = search.left.saturating_sub(1);
+            self.end_search(now, id, search, End::NotFound { left });
+            return;
+        }
+        if search.left == 0 || search.ask.deadline.since(now) < USEFUL_WAIT || search.tried.len() >= MAX_TRIES
+        {
+            self.exhausted(now, id, search);
+            return;
+        }
+        let choice = self.neighbours.choose(now, search.key, None, |link| {
+            search.ask.asker.is_link(link) || search.tried.contains(&link)
+        });
+        search.crowded |= choice.crowded;
+        let Some(link) = choice.link else {
+            self.exhausted(now, id, search);
+            return;
+        };
+        let given = share(search.left);
+        let htl = width.htl - 1;
+        search.tried.push(link);
+        search.step = Step::Waiting {
+            link,
+            given,
+            since: now,
+        };
+        search.until = search.ask.deadline.min(now + self.fetch_pace.allowance(htl));
+        if let Some(neighbour) = self.neighbours.find_mut(link) {
+            neighbour.window.opened();
+        }
+        self.stats.forwarded += 1;
+        let Ask {
+            best,
+            width: Width { stale, .. },
+            ..
+        } = search.ask;
+        let block = search.block;
+        self.send(
+            link,
+            Routed::Request {
+                id,
+                block,
+                htl,
+                stale,
+                branches: given,
+                best,
+            },
+        );
+        self.searches.put(id, search);
+    }
+
+    /// Nobody else will be asked.
+    fn exhausted(&mut self, now: Time, id: RequestId, search: Search) {
+        let end = if search.denied {
+            if !search.crowded && !search.silent {
+                self.failed.insert(now, search.block, search.ask.width);
+            }
+            // A neighbour that searched has cost a branch, so something is always charged.
+            End::NotFound {
+                left: search.left.min(search.ask.width.branches - 1),
+            }
+        } else if search.crowded {
+            End::Busy
+        } else if search.silent {
+            End::Failed
+        } else {
+            End::NoWay
+        };
+        self.end_search(now, id, search, end);
+    }
+
+    pub(super) fn found(&mut self, now: Time, from: LinkId, id: RequestId, block: Block, copy: bool) {
+        if self.inserts.contains(id) {
+            self.offence(from, Offence::WrongAnswer);
+            return;
+        }
+        let Some(mut search) = self.searches.take(id) else {
+            self.late(now, id);
+            return;
+        };
+        if !search.tried.contains(&from) {
+            self.ignore();
+            self.searches.put(id, search);
+            return;
+        }
+        // Also from a neighbour that was given up: the block is the block.
+        if block.id() != search.block {
+            self.offence(from, Offence::WrongBlock);
+            if self.answered(now, &mut search, from).is_some() {
+                self.forward_search(now, id, search);
+            } else {
+                self.searches.put(id, search);
+            }
+            return;
+        }
+        self.answered(now, &mut search, from);
+        self.stats.found_beyond += 1;
+        if copy && search.ask.asker != Asker::Own {
+            self.cache(block.clone());
+        }
+        self.end_search(now, id, search, End::Found { block, copy: false });
+    }
+
+    pub(super) fn not_found(&mut self, now: Time, from: LinkId, id: RequestId, reported: u8) {
+        if self.inserts.contains(id) {
+            self.offence(from, Offence::WrongAnswer);
+            return;
+        }
+        let Some(mut search) = self.searches.take(id) else {
+            self.late(now, id);
+            return;
+        };
+        if let Some(given) = self.answered(now, &mut search, from) {
+            search.denied = true;
+            // What it did not use comes back, but one branch has failed whatever it says.
+            search.left = search.left - given + reported.min(given - 1);
+            self.forward_search(now, id, search);
+        } else {
+            self.ignore();
+            self.searches.put(id, search);
+        }
+    }
+
+    pub(super) fn search_refused(&mut self, now: Time, from: LinkId, id: RequestId, why: Refusal) {
+        let Some(mut search) = self.searches.take(id) else {
+            return;
+        };
+        let Step::Waiting { link, given, .. } = search.step else {
+            self.searches.put(id, search);
+            return;
+        };
+        if link != from {
+            self.ignore();
+            self.searches.put(id, search);
+            return;
+        }
+        search.step = Step::Deciding;
+        let window = self
+            .neighbours
+            .find_mut(from)
+            .map(|neighbour| &mut neighbour.window);
+        match why {
+            Refusal::Busy => {
+                search.crowded = true;
+                if let Some(window) = window {
+                    window.refused(now);
+                }
+            }
+            Refusal::Loop => {
+                if let Some(window) = window {
+                    window.answered();
+                }
+            }
+            Refusal::Failed => {
+                search.silent = true;
+                search.left = search.left.saturating_sub(given);
+                if let Some(window) = window {
+                    window.answered();
+                }
+            }
+        }
+        self.forward_search(now, id, search);
+    }
+
+    /// Takes note of an answer; what `from` was given, if it is the one that is waited for.
+    fn answered(&mut self, now: Time, search: &mut Search, from: LinkId) -> Option<u8> {
+        let Step::Waiting { link, given, since } = search.step else {
+            return None;
+        };
+        if link != from {
+            return None;
+        }
+        search.step = Step::Deciding;
+        self.fetch_pace.sample(now.since(since));
+        if let Some(neighbour) = self.neighbours.find_mut(from) {
+            neighbour.window.answered();
+        }
+        Some(given)
+    }
+
+    /// An answer to a search that has ended.
+    fn late(&mut self, now: Time, id: RequestId) {
+        if self.seen.find(now, &id).is_some() && !self.joined.contains_key(&id) {
+            self.fetch_pace.late();
+        }
+        self.ignore();
+    }
+
+    pub(super) fn search_due(&mut self, now: Time, id: RequestId) {
+        let Some(mut search) = self.searches.take(id) else {
+            return;
+        };
+        let (expired, joined) = search
+            .joined
+            .into_iter()
+            .partition(|(_, ask)| ask.deadline <= now);
+        search.joined = joined;
+        for (id, ask) in expired {
+            self.joined.remove(&id);
+            self.reply(ask.asker, id, End::Failed);
+        }
+        if !search.wanted && search.joined.is_empty() {
+            self.drop_search(id, &search);
+            return;
+        }
+        if search.until > now {
+            self.searches.put(id, search);
+            return;
+        }
+        match search.step {
+            Step::LookingUp(ticket) => {
+                self.tickets.remove(&ticket);
+            }
+            Step::Waiting { link, given, .. } => {
+                self.stats.timeouts += 1;
+                search.silent = true;
+                search.left = search.left.saturating_sub(given);
+                if let Some(neighbour) = self.neighbours.find_mut(link) {
+                    neighbour.window.refused(now);
+                }
+            }
+            Step::Deciding => {}
+        }
+        search.step = Step::Deciding;
+        self.forward_search(now, id, search);
+    }
+
+    pub(super) fn search_lost_link(&mut self, now: Time, id: RequestId, link: LinkId) {
+        let Some(mut search) = self.searches.take(id) else {
+            return;
+        };
+        search.wanted &= !search.ask.asker.is_link(link);
+        search.joined.retain(|(id, ask)| {
+            let stays = !ask.asker.is_link(link);
+            if !stays {
+                self.joined.remove(id);
+            }
+            stays
+        });
+        if !search.wanted && search.joined.is_empty() {
+            self.drop_search(id, &search);
+            return;
+        }
+        match search.step {
+            Step::Waiting { link: asked, .. } if asked == link => {
+                search.silent = true;
+                search.step = Step::Deciding;
+                self.forward_search(now, id, search);
+            }
+            _ => self.searches.put(id, search),
+        }
+    }
+
+    pub(super) fn cancel_search(&mut self, id: RequestId) {
+        let leader = self.joined.get(&id).copied().unwrap_or(id);
+        let Some(mut search) = self.searches.take(leader) else {
+            return;
+        };
+        if leader == id {
+            search.wanted = false;
+        } else {
+            self.joined.remove(&id);
+            search.joined.retain(|(joined, _)| *joined != id);
+        }
+        if !search.wanted && search.joined.is_empty() {
+            self.drop_search(leader, &search);
+        } else {
+            self.searches.put(leader, search);
+        }
+    }
+
+    /// Forgets a search that is out of its table and that nobody waits for.
+    fn drop_search(&mut self, id: RequestId, search: &Search) {
+        self.by_block.remove(&(search.block, id));
+        match search.step {
+            Step::LookingUp(ticket) => {
+                self.tickets.remove(&ticket);
+            }
+            Step::Waiting { link, .. } => {
+                if let Some(neighbour) = self.neighbours.find_mut(link) {
+                    neighbour.window.abandoned();
+                }
+            }
+            Step::Deciding => {}
+        }
+    }
+
+    /// Answers all who wait, or lets those search on whose own request reaches further.
+    fn end_search(&mut self, now: Time, id: RequestId, search: Search, end: End) {
+        self.drop_search(id, &search);
+        if matches!(end, End::NotFound { .. }) {
+            self.stats.not_found += 1;
+        }
+        let mut again = Vec::new();
+        for (id, ask) in search.joined {
+            self.joined.remove(&id);
+            let end = match &end {
+                End::Found { block, .. } => End::Found {
+                    block: block.clone(),
+                    copy: false,
+                },
+                End::Busy => End::Busy,
+                End::NotFound { .. } if search.ask.width.covers(ask.width) => End::NotFound {
+                    left: ask.width.branches - 1,
+                },
+                _ if ask.deadline.since(now) < USEFUL_WAIT => End::Failed,
+                End::Failed if search.ask.width.covers(ask.width) => End::Failed,
+                _ => {
+                    again.push((id, ask));
+                    continue;
+                }
+            };
+            self.reply(ask.asker, id, end);
+        }
+        if search.wanted {
+            self.reply(search.ask.asker, id, end);
+        }
+        // Smallest number first: the others then join it instead of searching one by one.
+        again.sort_unstable_by_key(|(id, _)| *id);
+        for (id, ask) in again {
+            self.search(now, id, search.block, ask);
+        }
+    }
+}

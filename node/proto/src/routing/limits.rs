@@ -1,0 +1,85 @@
+//! Every number of the router, with its reason.
+
+use core::time::Duration;
+
+/// Hops that a request may take (DESIGN's simulation: 99th percentile of a found key is 13 at 100,000 nodes).
+pub const MAX_HTL: u8 = 18;
+/// A path ends after this many hops in a row that came no nearer to the key. A missing key then costs a third of the
+/// messages that it costs without the rule, and found keys lose nothing.
+pub const MAX_STALE: u8 = 4;
+/// Failed branches that an ordinary search may have.
+pub const FETCH_BRANCHES: u8 = 3;
+/// The most that any search may have: what clients allow when they try again through another exit.
+pub const MAX_BRANCHES: u8 = 8;
+/// Nodes that the sink pushes a block to: with its own copy r = 5.
+pub const REPLICAS: usize = 4;
+/// A push is taken when fewer than this many neighbours are nearer to the key. The sink's view of who is nearest may differ
+/// from ours by a few nodes in flux, but not by more; a higher rank would let one peer fill the store with keys of its choice.
+pub(super) const REPLICA_RANK: usize = 8;
+
+/// Time after which an unanswered datastore question counts as "not here". A disk answers in milliseconds.
+pub(super) const LOOKUP_WAIT: Duration = Duration::from_secs(2);
+/// Time that a block may take to become durable here.
+pub(super) const KEEP_WAIT: Duration = Duration::from_secs(5);
+/// Time that the sink gives its neighbours to store their copies.
+pub(super) const REPLICA_WAIT: Duration = Duration::from_secs(3);
+/// A search or insert with less time left than this asks nobody else: no answer would come back in time.
+pub(super) const USEFUL_WAIT: Duration = Duration::from_millis(20);
+
+/// Bounds of the adaptive time that one hop allows for (see `pace`). The lower one covers a busy scheduler and a slow disk;
+/// the upper one keeps a whole search below half a minute.
+pub(super) const MIN_PACE: Duration = Duration::from_millis(200);
+/// See [`MIN_PACE`].
+pub(super) const MAX_PACE: Duration = Duration::from_millis(1500);
+/// Before the first answer is measured.
+pub(super) const FIRST_PACE: Duration = Duration::from_millis(500);
+
+/// How long a failed search answers for later ones that are no wider. Short, because the block may be inserted meanwhile
+/// by a path that does not lead through here, and because the failure may have been a neighbour's lie.
+pub(super) const FAILED_TIME: Duration = Duration::from_secs(10);
+/// Failed searches remembered; the oldest is forgotten first.
+pub(super) const MAX_FAILED: usize = 4096;
+/// How long a request that has ended is recognised, so that its other branches do not search here again. Longer than any
+/// search takes.
+pub(super) const SEEN_TIME: Duration = Duration::from_secs(60);
+/// Ended requests remembered; the oldest is forgotten first.
+pub(super) const MAX_SEEN: usize = 16_384;
+
+/// Neighbours that one node asks for one request, refusals included. Branches run out long before; this stops a search
+/// among neighbours that all refuse.
+pub(super) const MAX_TRIES: usize = 16;
+/// Requests that may wait for one search. Beyond, they search for themselves.
+pub(super) const MAX_JOINED: usize = 32;
+
+/// Smallest, first and largest number of own requests open at one neighbour (see `window`).
+pub(super) const MIN_WINDOW: u32 = 1;
+/// See [`MIN_WINDOW`].
+pub(super) const FIRST_WINDOW: u32 = 32;
+/// The same as [`Limits::per_neighbour`]: a larger one would only earn refusals.
+pub(super) const MAX_WINDOW: u32 = 256;
+/// A window shrinks at most once in this time, since refusals come in bursts that have one cause.
+pub(super) const SHRINK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the router holds at most. At a bound, new requests are refused with `Busy`; nothing open is thrown out for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Open searches. Each takes well under 1 KiB.
+    pub searches: usize,
+    /// Open inserts. Each holds one block of 32 KiB: 1,024 of them are 32 MiB.
+    pub inserts: usize,
+    /// Open requests that came from one neighbour, so that none can take the whole table.
+    pub per_neighbour: usize,
+    /// Blocks handed to the datastore whose answer is awaited and that belong to no open request (pushed and cached ones).
+    pub writes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            searches: 4096,
+            inserts: 1024,
+            per_neighbour: 256,
+            writes: 512,
+        }
+    }
+}
