@@ -86,6 +86,15 @@ pub const FILE_REPRODUCIBLE: Label = Label("warren keys: file key reproducible v
 /// File key of an unpredictable splitfile.
 pub const FILE_UNPREDICTABLE: Label = Label("warren keys: file key unpredictable v1");
 
+/// What stands for a network in hashes and signatures, from its name.
+pub const NETWORK: Label = Label("warren proto: network v1");
+/// Signature of a node descriptor.
+pub const DESCRIPTOR: Label = Label("warren proto: descriptor v1");
+/// Mask over the ephemeral keys of a link handshake.
+pub const LINK_MASK: Label = Label("warren proto: link handshake mask v1");
+/// Padding of the messages of a link handshake.
+pub const LINK_PADDING: Label = Label("warren proto: link handshake padding v1");
+
 /// Every label; a new one goes here too (a test compares).
 pub const ALL: &[Label] = &[
     NODE_LOCATION,
@@ -106,6 +115,10 @@ pub const ALL: &[Label] = &[
     DOCUMENT_COPY_SECRET,
     FILE_REPRODUCIBLE,
     FILE_UNPREDICTABLE,
+    NETWORK,
+    DESCRIPTOR,
+    LINK_MASK,
+    LINK_PADDING,
 ];
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod descriptor;
 pub mod geometry;
 pub mod ids;
 pub mod link;
+pub mod network;
 pub mod routing;
 pub mod time;
 pub mod wire;

@@ -3,6 +3,18 @@
 //! Every parser here is exact: lengths are bounded by the type, trailing bytes are an error, and a block is verified while it
 //! is decoded, so that no unverified block exists beyond this module.
 
+mod codec;
+mod frame;
+mod onion;
+mod routed;
+
+pub use codec::WireError;
+pub use frame::{FRAME_HEADER, FrameType, MAX_FRAME_BODY, decode_header};
+pub use onion::OnionMessage;
+pub use routed::RoutedType;
+
+pub(crate) use codec::Reader;
+
 use bytes::BytesMut;
 use warren_keys::{Block, BlockId, Location};
 

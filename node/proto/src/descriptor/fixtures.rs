@@ -1,0 +1,41 @@
+//! Descriptors for this crate's tests.
+
+use warren_keys::{IdentityKey, Seed};
+
+use super::{Descriptor, Services, Statement};
+use crate::network::Network;
+
+pub(crate) fn network() -> Network {
+    "test".parse().unwrap()
+}
+
+pub(crate) fn key(number: u8) -> IdentityKey {
+    IdentityKey::from_seed(&Seed::from_bytes([number; 32]))
+}
+
+/// A descriptor of node `number` with that many addresses, of both families by turns.
+pub(crate) fn descriptor(number: u8, addresses: usize) -> Descriptor {
+    let all = [
+        "127.0.0.1:1000",
+        "[2001:db8::1]:2",
+        "192.0.2.7:65535",
+        "[::1]:9999",
+    ];
+    let statement = Statement {
+        identity: key(number).id(),
+        link_key: [number; 32],
+        onion_key: [number ^ 0x80; 32],
+        addresses: all
+            .iter()
+            .take(addresses)
+            .map(|text| text.parse().unwrap())
+            .collect(),
+        services: Services {
+            relay: number & 1 != 0,
+            exit: number & 2 != 0,
+            store: number & 4 != 0,
+        },
+        published: 1_800_000_000 + u64::from(number),
+    };
+    Descriptor::sign(&key(number), statement, &network())
+}

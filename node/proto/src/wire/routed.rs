@@ -1,0 +1,240 @@
+//! Bytes of the key-routing messages (protocol §5.3).
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::{
+    Refusal, Routed,
+    codec::{Reader, WireError},
+    frame::{BLOCK_FIELD, decode_block},
+};
+use crate::ids::RequestId;
+
+/// Types of key-routing messages by number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum RoutedType {
+    /// [`Routed::Request`].
+    Request = 0x20,
+    /// [`Routed::Found`].
+    Found = 0x21,
+    /// [`Routed::NotFound`].
+    NotFound = 0x22,
+    /// [`Routed::Refused`].
+    Refused = 0x23,
+    /// [`Routed::Insert`].
+    Insert = 0x24,
+    /// [`Routed::Stored`].
+    Stored = 0x25,
+    /// [`Routed::Collision`].
+    Collision = 0x26,
+    /// [`Routed::Replicate`].
+    Replicate = 0x27,
+    /// [`Routed::Replicated`].
+    Replicated = 0x28,
+}
+
+const ID: usize = 8;
+
+impl RoutedType {
+    /// The type with this number.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0x20 => Self::Request,
+            0x21 => Self::Found,
+            0x22 => Self::NotFound,
+            0x23 => Self::Refused,
+            0x24 => Self::Insert,
+            0x25 => Self::Stored,
+            0x26 => Self::Collision,
+            0x27 => Self::Replicate,
+            0x28 => Self::Replicated,
+            _ => return None,
+        })
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn as_u8(self) -> u8 {
+        self as u8
+    }
+
+    /// Bytes of its body, always the same.
+    pub(crate) const fn len(self) -> usize {
+        match self {
+            Self::Request => ID + 33 + 3 + 8,
+            Self::Found | Self::Insert => ID + 1 + BLOCK_FIELD,
+            Self::NotFound | Self::Refused | Self::Stored | Self::Replicated => ID + 1,
+            Self::Collision | Self::Replicate => ID + BLOCK_FIELD,
+        }
+    }
+}
+
+impl Refusal {
+    const fn as_u8(self) -> u8 {
+        match self {
+            Self::Busy => 1,
+            Self::Loop => 2,
+            Self::Failed => 3,
+        }
+    }
+
+    fn from_u8(number: u8) -> Result<Self, WireError> {
+        match number {
+            1 => Ok(Self::Busy),
+            2 => Ok(Self::Loop),
+            3 => Ok(Self::Failed),
+            other => Err(WireError::Value {
+                field: "refusal",
+                value: other.into(),
+            }),
+        }
+    }
+}
+
+impl Routed {
+    /// Its type.
+    #[must_use]
+    pub const fn kind(&self) -> RoutedType {
+        match self {
+            Self::Request { .. } => RoutedType::Request,
+            Self::Found { .. } => RoutedType::Found,
+            Self::NotFound { .. } => RoutedType::NotFound,
+            Self::Refused { .. } => RoutedType::Refused,
+            Self::Insert { .. } => RoutedType::Insert,
+            Self::Stored { .. } => RoutedType::Stored,
+            Self::Collision { .. } => RoutedType::Collision,
+            Self::Replicate { .. } => RoutedType::Replicate,
+            Self::Replicated { .. } => RoutedType::Replicated,
+        }
+    }
+
+    /// The request that it belongs to.
+    #[must_use]
+    pub const fn id(&self) -> RequestId {
+        match self {
+            Self::Request { id, .. }
+            | Self::Found { id, .. }
+            | Self::NotFound { id, .. }
+            | Self::Refused { id, .. }
+            | Self::Insert { id, .. }
+            | Self::Stored { id, .. }
+            | Self::Collision { id, .. }
+            | Self::Replicate { id, .. }
+            | Self::Replicated { id, .. } => *id,
+        }
+    }
+
+    /// Appends all but the bytes of a block, which are returned.
+    pub(crate) fn encode_head(&self, out: &mut BytesMut) -> &[u8] {
+        out.put_u64(self.id().0);
+        let block = match self {
+            Self::Request {
+                block,
+                htl,
+                stale,
+                branches,
+                best,
+                ..
+            } => {
+                out.put_u8(block.kind.as_u8());
+                out.put_slice(block.key.as_bytes());
+                out.put_slice(&[*htl, *stale, *branches]);
+                out.put_u64(*best);
+                return &[];
+            }
+            Self::NotFound { branches, .. } => {
+                out.put_u8(*branches);
+                return &[];
+            }
+            Self::Refused { why, .. } => {
+                out.put_u8(why.as_u8());
+                return &[];
+            }
+            Self::Stored { copies, .. } => {
+                out.put_u8(*copies);
+                return &[];
+            }
+            Self::Replicated { stored, .. } => {
+                out.put_u8(u8::from(*stored));
+                return &[];
+            }
+            Self::Found { block, copy, .. } => {
+                out.put_u8(u8::from(*copy));
+                block
+            }
+            Self::Insert { block, htl, .. } => {
+                out.put_u8(*htl);
+                block
+            }
+            Self::Collision { block, .. } | Self::Replicate { block, .. } => block,
+        };
+        out.put_u8(block.id().kind.as_u8());
+        block.bytes()
+    }
+
+    pub(crate) fn decode(kind: RoutedType, mut body: BytesMut) -> Result<Self, WireError> {
+        let mut reader = Reader::new(&body);
+        let id = RequestId(reader.u64()?);
+        let message = match kind {
+            RoutedType::Request => Self::Request {
+                id,
+                block: reader.block_id()?,
+                htl: reader.u8()?,
+                stale: reader.u8()?,
+                branches: reader.u8()?,
+                best: reader.u64()?,
+            },
+            RoutedType::NotFound => Self::NotFound {
+                id,
+                branches: reader.u8()?,
+            },
+            RoutedType::Refused => Self::Refused {
+                id,
+                why: Refusal::from_u8(reader.u8()?)?,
+            },
+            RoutedType::Stored => Self::Stored {
+                id,
+                copies: reader.u8()?,
+            },
+            RoutedType::Replicated => Self::Replicated {
+                id,
+                stored: reader.flag("stored")?,
+            },
+            RoutedType::Found => {
+                let copy = reader.flag("copy")?;
+                body.advance(ID + 1);
+                return Ok(Self::Found {
+                    id,
+                    block: decode_block(body)?,
+                    copy,
+                });
+            }
+            RoutedType::Insert => {
+                let htl = reader.u8()?;
+                body.advance(ID + 1);
+                return Ok(Self::Insert {
+                    id,
+                    block: decode_block(body)?,
+                    htl,
+                });
+            }
+            RoutedType::Collision => {
+                body.advance(ID);
+                return Ok(Self::Collision {
+                    id,
+                    block: decode_block(body)?,
+                });
+            }
+            RoutedType::Replicate => {
+                body.advance(ID);
+                return Ok(Self::Replicate {
+                    id,
+                    block: decode_block(body)?,
+                });
+            }
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}
