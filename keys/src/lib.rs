@@ -13,10 +13,12 @@ pub mod content;
 mod identity;
 pub mod labels;
 mod public_key;
+pub mod root;
 mod routing;
 mod secret;
 mod signed;
 pub mod splitfile;
+pub mod stream;
 mod uri;
 
 pub use base64::Base64Error;
