@@ -95,6 +95,21 @@ pub const LINK_MASK: Label = Label("warren proto: link handshake mask v1");
 /// Padding of the messages of a link handshake.
 pub const LINK_PADDING: Label = Label("warren proto: link handshake padding v1");
 
+/// Key of the headers of a datastore's files.
+pub const STORAGE_HEADER: Label = Label("warren storage: region header v1");
+/// Key of a datastore's slots.
+pub const STORAGE_SLOT: Label = Label("warren storage: slot v1");
+/// Key of the hash that turns routing keys into places in a datastore.
+pub const STORAGE_PLACE: Label = Label("warren storage: placement v1");
+/// Key of a datastore's index snapshot.
+pub const STORAGE_INDEX: Label = Label("warren storage: index snapshot v1");
+/// Key of a datastore's journal.
+pub const STORAGE_JOURNAL: Label = Label("warren storage: journal v1");
+/// Key of sealed state files.
+pub const STORAGE_STATE: Label = Label("warren storage: state file v1");
+/// Check value of a plain key file.
+pub const STORAGE_KEY_CHECK: Label = Label("warren storage: key file check v1");
+
 /// Every label; a new one goes here too (a test compares).
 pub const ALL: &[Label] = &[
     NODE_LOCATION,
@@ -119,6 +134,13 @@ pub const ALL: &[Label] = &[
     DESCRIPTOR,
     LINK_MASK,
     LINK_PADDING,
+    STORAGE_HEADER,
+    STORAGE_SLOT,
+    STORAGE_PLACE,
+    STORAGE_INDEX,
+    STORAGE_JOURNAL,
+    STORAGE_STATE,
+    STORAGE_KEY_CHECK,
 ];
 
 #[cfg(test)]
