@@ -22,6 +22,8 @@ pub mod geometry;
 pub mod ids;
 pub mod link;
 pub mod network;
+mod random;
 pub mod routing;
 pub mod time;
+pub mod topology;
 pub mod wire;

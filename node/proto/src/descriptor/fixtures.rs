@@ -39,3 +39,26 @@ pub(crate) fn descriptor(number: u8, addresses: usize) -> Descriptor {
     };
     Descriptor::sign(&key(number), statement, &network())
 }
+
+/// One of many nodes that offer everything and listen on a loopback address of their own.
+pub(crate) fn node(number: u16) -> Descriptor {
+    let (key, statement) = node_statement(number);
+    Descriptor::sign(&key, statement, &network())
+}
+
+/// What [`node`] says of itself, and the key that signs it.
+pub(crate) fn node_statement(number: u16) -> (IdentityKey, Statement) {
+    let [high, low] = number.to_be_bytes();
+    let mut seed = [0xaa; 32];
+    seed[..2].copy_from_slice(&[high, low]);
+    let key = IdentityKey::from_seed(&Seed::from_bytes(seed));
+    let statement = Statement {
+        identity: key.id(),
+        link_key: seed,
+        onion_key: seed,
+        addresses: vec![([127, 1, high, low], 9000).into()],
+        services: Services::ALL,
+        published: 1_800_000_000,
+    };
+    (key, statement)
+}

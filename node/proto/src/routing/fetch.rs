@@ -166,25 +166,9 @@ impl Router {
             );
             return;
         }
-        let leader = self
-            .by_block
-            .range((block, RequestId(0))..)
-            .next()
-            .filter(|(of, _)| *of == block);
-        if let Some(leader) = leader.map(|(_, leader)| *leader).filter(|leader| *leader < id) {
-            if let Some(mut search) = self.searches.take(leader) {
-                let joins = search.joined.len() < MAX_JOINED && ask.asker != Asker::Own;
-                if joins {
-                    search.joined.push((id, ask));
-                    self.joined.insert(id, leader);
-                    self.stats.joined += 1;
-                }
-                self.searches.put(leader, search);
-                if joins {
-                    return;
-                }
-            }
-        }
+        let Some(ask) = self.join(id, block, ask) else {
+            return;
+        };
         let mut search = Search {
             block,
             key: block.key.location(),
@@ -199,7 +183,9 @@ impl Router {
             denied: false,
             silent: false,
         };
-        self.by_block.insert((block, id));
+        if ask.asker != Asker::Own {
+            self.by_block.insert((block, id));
+        }
         if self.stores && ask.asker != Asker::Own {
             search.step = Step::LookingUp(self.ask_store(TicketUse::Lookup(id), StoreQuestion::Find(block)));
             search.until = ask.deadline.min(now + LOOKUP_WAIT);
@@ -207,6 +193,26 @@ impl Router {
         } else {
             self.forward_search(now, id, search);
         }
+    }
+
+    /// Lets a request wait for an open search of the same block with a smaller number; gives it back where there is none.
+    fn join(&mut self, id: RequestId, block: BlockId, ask: Ask) -> Option<Ask> {
+        let first = self.by_block.range((block, RequestId(0))..).next().copied();
+        let leader = match first {
+            Some((of, leader)) if of == block && leader < id && ask.asker != Asker::Own => leader,
+            _ => return Some(ask),
+        };
+        let Some(mut search) = self.searches.take(leader) else {
+            return Some(ask);
+        };
+        let joins = search.joined.len() < MAX_JOINED;
+        if joins {
+            search.joined.push((id, ask));
+            self.joined.insert(id, leader);
+            self.stats.joined += 1;
+        }
+        self.searches.put(leader, search);
+        (!joins).then_some(ask)
     }
 
     pub(super) fn looked_up(&mut self, now: Time, id: RequestId, answer: StoreAnswer) {

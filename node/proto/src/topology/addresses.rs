@@ -1,0 +1,95 @@
+//! Which addresses a node dials because a stranger named them.
+//!
+//! Descriptors are signed by whoever made them, so anybody can name any address. A node that dialled private ranges for
+//! strangers would let them knock at the doors of its own local network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Whether an address is reachable from the public internet.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    let shared = a == 100 && b & 0xc0 == 64;
+    let benchmark = a == 198 && b & 0xfe == 18;
+    let reserved = a == 0 || a >= 224;
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_documentation()
+        || shared
+        || benchmark
+        || reserved)
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let [first, second, ..] = ip.segments();
+    let documentation = first == 0x2001 && second == 0xdb8;
+    // Only 2000::/3 is given out. What embeds an IPv4 address there (6to4, Teredo) is a way round the IPv4 rules.
+    first & 0xe000 == 0x2000 && !documentation && first != 0x2002 && !(first == 0x2001 && second == 0)
+}
+
+/// The addresses among `named` that may be dialled.
+pub(super) fn diallable(named: &[SocketAddr], allow_private: bool) -> Vec<SocketAddr> {
+    let may = |address: &&SocketAddr| address.port() != 0 && (allow_private || is_public(address.ip()));
+    named.iter().filter(may).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_ranges_are_public() {
+        for text in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+            "2001::1",
+            "2001:db8::1",
+        ] {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "198.20.0.1",
+            "2606:4700::1",
+            "2a00:1450::5",
+        ] {
+            assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn private_ones_are_dialled_only_where_allowed() {
+        let named = ["1.1.1.1:1", "10.0.0.1:2", "1.1.1.1:0"].map(|text| text.parse().unwrap());
+        assert_eq!(diallable(&named, false), named[..1]);
+        assert_eq!(diallable(&named, true), named[..2]);
+    }
+}

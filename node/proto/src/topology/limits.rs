@@ -1,0 +1,79 @@
+//! Every number of the topology, with its reason.
+
+use core::time::Duration;
+
+/// Nearest nodes on each side of the ring that a node links to: the key routing's last hops need them all.
+pub const NEAR_PER_SIDE: usize = 4;
+/// Long links on each side, one for each equal part of the logarithmic distance: with 8 near ones 32 links, at which the
+/// simulated mean path is 4.8 hops in 10,000 nodes.
+pub const LONG_PER_SIDE: usize = 12;
+/// Links that a node tries to have, as far as the network has nodes.
+pub const WANTED_LINKS: usize = 2 * (NEAR_PER_SIDE + LONG_PER_SIDE);
+/// Below this many links seeds are dialled again.
+pub const ENOUGH_LINKS: usize = 4;
+
+/// Descriptors kept. A sample of this size holds all near nodes and enough exits for any client: 1.5 MiB.
+pub const MAX_KNOWN: usize = 4096;
+/// The nearest nodes on each side are never displaced by others.
+pub(super) const SHELTERED_PER_SIDE: usize = 32;
+/// Attempts at finding a descriptor that may be displaced.
+pub(super) const DISPLACE_TRIES: usize = 16;
+
+/// Own dials at a time. More would look like a scan, and a home router would suffer.
+pub(super) const MAX_DIALS: usize = 24;
+/// A dial that the driver has not ended after this time counts as failed.
+pub(super) const DIAL_TIME: Duration = Duration::from_secs(60);
+/// Pause after the first failed dial; doubles with each further one.
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Longest pause between dials of one node.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// Nodes whose failures are remembered.
+pub(super) const MAX_FAILURES: usize = MAX_KNOWN;
+/// A link that its peer ends sooner than this was not wanted there: dialling it again waits.
+pub(super) const SHORT_LINK: Duration = Duration::from_secs(5);
+/// The driver gets a burst of changes together before links are planned anew.
+pub(super) const PLAN_DELAY: Duration = Duration::from_millis(40);
+/// How often pings, asks, expiry and redials are looked after.
+pub(super) const UPKEEP: Duration = Duration::from_secs(1);
+
+/// A link is pinged this often (half to one and a half of it)…
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// …and closed when no answer came for this long. Pings go before all other traffic, so a full link answers too.
+pub(super) const PONG_TIME: Duration = Duration::from_secs(10);
+
+/// New descriptors are passed on this often, many at once.
+pub(super) const SPREAD_INTERVAL: Duration = Duration::from_millis(100);
+/// Links that each new descriptor is passed on to. An epidemic with six contacts misses one node in 400; the asks find those.
+pub(super) const SPREAD_LINKS: usize = 6;
+/// New descriptors that wait to be passed on; what exceeds this is found by asking.
+pub(super) const MAX_FRESH: usize = 256;
+/// First and shortest time between asks; doubles as long as nothing changes.
+pub(super) const FIRST_ASK: Duration = Duration::from_secs(1);
+/// Longest time between asks.
+pub(super) const MAX_ASK: Duration = Duration::from_secs(60);
+/// Descriptors that one link may bring at once, and each second after that. A full answer has 32.
+pub(super) const GOSSIP_BURST: u32 = 512;
+/// See [`GOSSIP_BURST`].
+pub(super) const GOSSIP_RATE: u32 = 64;
+/// Asks of one link that are answered at once, and each second after that.
+pub(super) const ASK_BURST: u32 = 8;
+/// See [`ASK_BURST`].
+pub(super) const ASK_RATE: u32 = 1;
+/// Dials on behalf of the circuits of one link at once, and each second after that.
+pub(super) const EXTEND_BURST: u32 = 32;
+/// See [`EXTEND_BURST`].
+pub(super) const EXTEND_RATE: u32 = 4;
+
+/// A link that carried a new circuit this lately is kept although the ring does not need it. Circuits live about so long.
+pub(super) const CIRCUIT_TIME: Duration = Duration::from_secs(20 * 60);
+
+/// Offences within [`OFFENCE_TIME`] that make a ban.
+pub(super) const OFFENCES: u32 = 3;
+/// Offences are forgotten after this time without another.
+pub(super) const OFFENCE_TIME: Duration = Duration::from_secs(3600);
+/// First ban; each further offence doubles it.
+pub(super) const FIRST_BAN: Duration = Duration::from_secs(600);
+/// Longest ban. Not for ever: a fixed bug deserves another chance, and an attacker makes a new identity anyway.
+pub(super) const MAX_BAN: Duration = Duration::from_secs(24 * 3600);
+/// Nodes whose offences are remembered.
+pub(super) const MAX_OFFENDERS: usize = 1024;

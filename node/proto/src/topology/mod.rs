@@ -1,0 +1,443 @@
+//! Whom this node knows and whom it is linked to (protocol §7.6 to §7.9).
+//!
+//! [`Topology`] is the machine: it hears of links and gossip, keeps the directory, plans the links that the ring needs, asks
+//! for dials, watches that links live, and passes on what is new.
+//!
+//! - `directory`: the signed descriptors that are known
+//! - `ring`: which links the ring needs
+//! - `dialling`, `links`, `bans`: dials and their failures, links, offenders
+//! - `gossip`: how descriptors spread
+//! - `upkeep`: pings, redials, what goes when there are too many links
+//! - `addresses`: what is dialled for strangers
+//!
+//! # Invariants
+//!
+//! 1. At most one link to a node; of two, both ends keep the same one.
+//! 2. Only what is taken into the directory is passed on, and each only once: gossip dies out by itself.
+//! 3. Every table is bounded, and a peer's messages cost at most its own row and its own link.
+//! 4. A link counts as lost for everybody the moment this machine gives it up; what the driver says of it later is ignored.
+//!
+//! # What is deliberately absent
+//!
+//! Signatures (checked where a descriptor is read), key routing, and any trust in descriptors beyond "this identity said so".
+
+mod addresses;
+mod bans;
+mod bucket;
+mod dialling;
+mod directory;
+mod gossip;
+mod limits;
+mod links;
+mod ring;
+mod upkeep;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use core::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use warren_keys::{Location, NodeId};
+
+pub use self::{
+    addresses::is_public,
+    limits::{LONG_PER_SIDE, MAX_KNOWN, NEAR_PER_SIDE, WANTED_LINKS},
+};
+use self::{
+    bans::Bans,
+    dialling::Dialling,
+    directory::{Added, Directory},
+    gossip::Gossip,
+    limits::{PING_INTERVAL, PLAN_DELAY, SHORT_LINK, UPKEEP},
+    links::{Link, Links, replaces},
+    ring::Plan,
+};
+use crate::{
+    core::api::DialTarget,
+    descriptor::Descriptor,
+    ids::LinkId,
+    random::jittered,
+    time::{Time, WallTime},
+    wire::Frame,
+};
+
+/// How the topology is to behave.
+#[derive(Clone, Debug)]
+pub struct TopologySettings {
+    /// Most links at once; at least [`WANTED_LINKS`] for full speed.
+    pub max_links: usize,
+    /// Whether private and loopback addresses are dialled because a stranger named them.
+    pub allow_private: bool,
+    /// Nodes to find the network by; they may be anywhere, private ranges included.
+    pub seeds: Vec<DialTarget>,
+}
+
+/// What the topology wants done.
+#[derive(Debug)]
+pub enum TopologyOutput {
+    /// Send to a neighbour.
+    Send(LinkId, Frame),
+    /// Close a link, which is already forgotten here.
+    Close(LinkId),
+    /// Connect to a node.
+    Dial(Box<DialTarget>),
+    /// A dial was given up: whoever waits for this node waits in vain.
+    DialLost(NodeId),
+    /// Nodes have become known.
+    Grown,
+}
+
+/// What a wish for a link leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// There is one.
+    Linked(LinkId),
+    /// A dial is on its way.
+    Dialling,
+    /// There will be none.
+    No,
+}
+
+/// A link as the status shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkReport {
+    /// The link.
+    pub link: LinkId,
+    /// The peer.
+    pub node: NodeId,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// When it came up.
+    pub since: Time,
+    /// The last ping's round trip.
+    pub round_trip: Option<Duration>,
+    /// Whether the ring needs it.
+    pub needed: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Topology {
+    me: NodeId,
+    here: Location,
+    own: Descriptor,
+    settings: TopologySettings,
+    rng: ChaCha20Rng,
+    directory: Directory,
+    links: Links,
+    dialling: Dialling,
+    bans: Bans,
+    gossip: Gossip,
+    plan: Plan,
+    /// Nodes that this node's own client enters the network by.
+    entries: BTreeSet<NodeId>,
+    plan_at: Option<Time>,
+    upkeep_at: Time,
+    output: VecDeque<TopologyOutput>,
+}
+
+impl Topology {
+    /// A topology without links. `known` are descriptors from an earlier run.
+    #[must_use]
+    pub fn new(
+        now: Time,
+        wall: WallTime,
+        own: Descriptor,
+        settings: TopologySettings,
+        known: Vec<Descriptor>,
+        mut rng: ChaCha20Rng,
+    ) -> Self {
+        let me = own.identity;
+        let mut directory = Directory::new(me);
+        for descriptor in known {
+            directory.add(wall, descriptor, |_| false, &mut rng);
+        }
+        Self {
+            me,
+            here: me.location(),
+            own,
+            settings,
+            directory,
+            links: Links::default(),
+            dialling: Dialling::default(),
+            bans: Bans::default(),
+            gossip: Gossip::new(now),
+            plan: Plan::default(),
+            entries: BTreeSet::new(),
+            plan_at: Some(now),
+            upkeep_at: now,
+            output: VecDeque::new(),
+            rng,
+        }
+    }
+
+    /// This node's present descriptor.
+    #[must_use]
+    pub fn own(&self) -> &Descriptor {
+        &self.own
+    }
+
+    /// Replaces this node's descriptor by a newer one and tells the neighbours.
+    pub fn set_own(&mut self, own: Descriptor) {
+        self.own = own;
+        for link in self.links.ids() {
+            let frame = Frame::Descriptors(vec![self.own.clone()]);
+            self.output.push_back(TopologyOutput::Send(link, frame));
+        }
+    }
+
+    /// Adds a node to find the network by.
+    pub fn add_seed(&mut self, now: Time, seed: DialTarget) {
+        self.settings.seeds.retain(|known| known.node != seed.node);
+        self.settings.seeds.push(seed);
+        self.replan(now);
+    }
+
+    /// Names the nodes whose links are worth keeping for the own client.
+    pub fn set_entries(&mut self, entries: impl IntoIterator<Item = NodeId>) {
+        self.entries = entries.into_iter().collect();
+    }
+
+    /// A link has come up. `false`: it is not wanted, and its `Close` is among the outputs.
+    pub fn up(&mut self, now: Time, wall: WallTime, id: LinkId, peer: Descriptor, dialled: bool) -> bool {
+        let node = peer.identity;
+        self.dialling.succeeded(&node);
+        let earlier = self
+            .links
+            .to(&node)
+            .and_then(|id| self.links.find(id).map(|link| (id, link.dialled)));
+        let loses = earlier.is_some_and(|(_, earlier)| !replaces(&self.me, &node, earlier, dialled));
+        if loses || node == self.me || self.bans.is_banned(now, &node) {
+            self.output.push_back(TopologyOutput::Close(id));
+            return false;
+        }
+        if let Some((earlier, _)) = earlier {
+            self.close(now, earlier);
+        }
+        let next_ping = now + jittered(&mut self.rng, PING_INTERVAL);
+        self.links.insert(id, Link::new(now, node, dialled, next_ping));
+        if self.links.len() > self.settings.max_links && !self.make_room(now, id) {
+            self.close(now, id);
+            return false;
+        }
+        self.learn(wall, peer, Some(id));
+        self.ask(id, self.here);
+        self.gossip.hurry(now);
+        self.replan(now);
+        true
+    }
+
+    /// A link has ended. `misbehaved`: by the peer's fault.
+    pub fn down(&mut self, now: Time, id: LinkId, misbehaved: bool) {
+        let Some(link) = self.links.remove(id) else {
+            return;
+        };
+        if misbehaved {
+            self.bans.offence(now, link.node);
+        }
+        if misbehaved || (link.dialled && now.since(link.since) < SHORT_LINK) {
+            self.dialling.failed(now, link.node, &mut self.rng);
+        }
+        self.replan(now);
+    }
+
+    /// A dial did not lead to a link.
+    pub fn dial_failed(&mut self, now: Time, node: NodeId) {
+        if self.dialling.is_open(&node) {
+            self.dialling.failed(now, node, &mut self.rng);
+            self.replan(now);
+        }
+    }
+
+    /// A neighbour sent what no honest node sends. The link is closed; repeated offence bans its node.
+    pub fn offence(&mut self, now: Time, id: LinkId) {
+        if let Some(node) = self.links.find(id).map(|link| link.node) {
+            self.bans.offence(now, node);
+            self.dialling.failed(now, node, &mut self.rng);
+            self.close(now, id);
+        }
+    }
+
+    /// A circuit of somebody is to go on to `target`, or (without `on_behalf_of`) one of this node's own starts there.
+    pub fn reach(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        target: &Descriptor,
+        on_behalf_of: Option<LinkId>,
+    ) -> Reach {
+        let node = target.identity;
+        if node == self.me || self.bans.is_banned(now, &node) {
+            return Reach::No;
+        }
+        if let Some(id) = self.links.to(&node) {
+            if let Some(link) = self.links.find_mut(id) {
+                link.circuit = Some(now);
+            }
+            return Reach::Linked(id);
+        }
+        if self.dialling.is_open(&node) {
+            return Reach::Dialling;
+        }
+        if !target.is_current(wall) || !self.dialling.may_start(now, &node) {
+            return Reach::No;
+        }
+        if let Some(link) = on_behalf_of {
+            let allowed = self
+                .links
+                .find_mut(link)
+                .is_some_and(|link| link.extends.take(now, 1));
+            if !allowed {
+                return Reach::No;
+            }
+        }
+        if self.dial(now, target.clone()) {
+            Reach::Dialling
+        } else {
+            Reach::No
+        }
+    }
+
+    /// A circuit was opened over a link.
+    pub fn circuit_opened(&mut self, now: Time, id: LinkId) {
+        if let Some(link) = self.links.find_mut(id) {
+            link.circuit = Some(now);
+        }
+    }
+
+    /// The link to a node, if there is one.
+    #[must_use]
+    pub fn link_to(&self, node: &NodeId) -> Option<LinkId> {
+        self.links.to(node)
+    }
+
+    /// The node at the other end of a link.
+    #[must_use]
+    pub fn node_of(&self, id: LinkId) -> Option<NodeId> {
+        self.links.find(id).map(|link| link.node)
+    }
+
+    /// Number of nodes known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Number of nodes banned at present.
+    #[must_use]
+    pub fn banned(&self, now: Time) -> usize {
+        self.bans.banned(now)
+    }
+
+    /// All that is known, to be saved.
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        self.directory.iter()
+    }
+
+    /// What the own client may build circuits from: nodes that are linked, or not known to be out of reach.
+    pub fn fit(&self, now: Time) -> impl Iterator<Item = &Descriptor> {
+        self.directory
+            .iter()
+            .filter(move |descriptor| self.is_fit(now, &descriptor.identity))
+    }
+
+    /// One of [`Topology::fit`].
+    #[must_use]
+    pub fn fit_one(&self, now: Time, node: &NodeId) -> Option<&Descriptor> {
+        self.directory.find(node).filter(|_| self.is_fit(now, node))
+    }
+
+    fn is_fit(&self, now: Time, node: &NodeId) -> bool {
+        self.links.to(node).is_some() || !(self.dialling.failing(node) || self.bans.is_banned(now, node))
+    }
+
+    /// The links, for the status.
+    pub fn links(&self) -> impl Iterator<Item = LinkReport> {
+        self.links.iter().map(|(link, state)| LinkReport {
+            link,
+            node: state.node,
+            dialled: state.dialled,
+            since: state.since,
+            round_trip: state.round_trip,
+            needed: self.plan.needed.contains(&state.node),
+        })
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<TopologyOutput> {
+        self.output.pop_front()
+    }
+
+    /// When [`Topology::handle_timeout`] must be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        [self.plan_at, self.gossip.next_spread(), Some(self.upkeep_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Looks after everything that is due.
+    pub fn handle_timeout(&mut self, now: Time, wall: WallTime) {
+        if self.upkeep_at <= now {
+            self.upkeep_at = now + UPKEEP;
+            self.upkeep(now, wall);
+        }
+        if self.gossip.next_spread().is_some_and(|at| at <= now) {
+            self.spread(now);
+        }
+        if self.plan_at.is_some_and(|at| at <= now) {
+            self.plan_at = None;
+            self.plan_links(now, wall);
+        }
+    }
+
+    /// Gives a link up: forgotten here, closed by the driver.
+    fn close(&mut self, now: Time, id: LinkId) {
+        if self.links.remove(id).is_some() {
+            self.output.push_back(TopologyOutput::Close(id));
+            self.replan(now);
+        }
+    }
+
+    fn replan(&mut self, now: Time) {
+        self.plan_at.get_or_insert(now + PLAN_DELAY);
+    }
+
+    /// Takes a descriptor into the directory, and passes it on if that changed anything.
+    fn learn(&mut self, wall: WallTime, descriptor: Descriptor, from: Option<LinkId>) -> Added {
+        let node = descriptor.identity;
+        let in_use = |node: &NodeId| self.links.to(node).is_some() || self.entries.contains(node);
+        let added = self.directory.add(wall, descriptor, in_use, &mut self.rng);
+        if added != Added::Ignored {
+            self.gossip.push(node, from);
+        }
+        added
+    }
+
+    /// Starts a dial of a stranger, if it has an address that may be dialled.
+    fn dial(&mut self, now: Time, target: Descriptor) -> bool {
+        let addresses = addresses::diallable(&target.addresses, self.settings.allow_private);
+        if addresses.is_empty() {
+            return false;
+        }
+        self.dial_at(
+            now,
+            DialTarget {
+                node: target.identity,
+                link_key: target.link_key,
+                addresses,
+            },
+        );
+        true
+    }
+
+    fn dial_at(&mut self, now: Time, target: DialTarget) {
+        self.dialling.start(now, target.node);
+        self.output.push_back(TopologyOutput::Dial(Box::new(target)));
+    }
+
+    fn places(&self) -> BTreeMap<NodeId, Location> {
+        self.links.places()
+    }
+}

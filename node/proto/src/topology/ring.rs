@@ -1,0 +1,237 @@
+//! Which links the ring needs: the nearest nodes on both sides, and long ones with density 1/distance (Kleinberg).
+//!
+//! The logarithm of the distance, from the farthest near node to half the ring, is cut into equal parts on each side. One
+//! link into each part gives the harmonic density, and makes "which long link is missing" a question with an answer: a
+//! part is served by any link that leads into it, whoever dialled it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_chacha::ChaCha20Rng;
+use warren_keys::{Location, NodeId};
+
+use super::{
+    directory::Directory,
+    limits::{LONG_PER_SIDE, NEAR_PER_SIDE, WANTED_LINKS},
+};
+use crate::random::{below, sample};
+
+/// Half the ring.
+const FARTHEST: u64 = 1 << 63;
+
+/// What the ring needs at present.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Plan {
+    /// Linked nodes that the ring needs: near, or the one that serves a part.
+    pub(super) needed: BTreeSet<NodeId>,
+    /// Nodes to link to, most important first.
+    pub(super) missing: Vec<NodeId>,
+    /// Near nodes among `needed`.
+    pub(super) near: usize,
+}
+
+/// One side of the ring, seen from a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Up,
+    Down,
+}
+
+impl Side {
+    fn reach(self, here: Location, there: Location) -> u64 {
+        match self {
+            Self::Up => here.clockwise(there),
+            Self::Down => there.clockwise(here),
+        }
+    }
+
+    fn point(self, here: Location, reach: u64) -> Location {
+        Location::new(match self {
+            Self::Up => here.as_u64().wrapping_add(reach),
+            Self::Down => here.as_u64().wrapping_sub(reach),
+        })
+    }
+}
+
+/// Plans the links of the node at `here`.
+///
+/// `linked` are its links' nodes; `usable` says which other nodes could be linked to now.
+pub(super) fn plan(
+    here: Location,
+    directory: &Directory,
+    linked: &BTreeMap<NodeId, Location>,
+    usable: impl Fn(&NodeId) -> bool,
+    rng: &mut ChaCha20Rng,
+) -> Plan {
+    let mut plan = Plan::default();
+    let fits = |node: &NodeId| linked.contains_key(node) || usable(node);
+    let add = |plan: &mut Plan, node: NodeId| {
+        if linked.contains_key(&node) {
+            plan.needed.insert(node);
+        } else if !plan.missing.contains(&node) {
+            plan.missing.push(node);
+        }
+    };
+    let mut starts = [(Side::Up, 1), (Side::Down, 1)];
+    for (side, start) in &mut starts {
+        let walk: &mut dyn Iterator<Item = (Location, NodeId)> = match side {
+            Side::Up => &mut directory.clockwise(here),
+            Side::Down => &mut directory.anticlockwise(here),
+        };
+        for (at, node) in walk.filter(|(_, node)| fits(node)).take(NEAR_PER_SIDE) {
+            add(&mut plan, node);
+            *start = (*start).max(side.reach(here, at));
+        }
+    }
+    plan.near = plan.needed.len();
+    for (side, start) in starts {
+        for part in 0..LONG_PER_SIDE {
+            let (from, to) = (cut(start, part), cut(start, part + 1));
+            let inside = |at: Location| (from.saturating_add(1)..=to).contains(&side.reach(here, at));
+            if let Some(node) = linked.iter().find(|(_, at)| inside(**at)) {
+                plan.needed.insert(*node.0);
+                continue;
+            }
+            let reach = from.saturating_add(scaled(rng, to.saturating_sub(from)));
+            let target = side.point(here, reach);
+            // The part's own nodes from its edge on, for when a node outside is nearer to the point than any inside.
+            let edge = side.point(
+                here,
+                if side == Side::Up {
+                    from.saturating_add(1)
+                } else {
+                    to
+                },
+            );
+            let candidate = directory
+                .nearest(target)
+                .take_while(|(at, _)| inside(*at))
+                .chain(directory.clockwise(edge).take_while(|(at, _)| inside(*at)))
+                .find(|(_, node)| usable(node));
+            if let Some((_, node)) = candidate {
+                add(&mut plan, node);
+            }
+        }
+    }
+    // Small networks, and parts of the ring that hold nobody: more links shorten paths all the same.
+    let room = WANTED_LINKS.saturating_sub(linked.len() + plan.missing.len());
+    if room > 0 {
+        let spare = directory.iter().map(|descriptor| descriptor.identity);
+        let spare =
+            spare.filter(|node| !linked.contains_key(node) && !plan.missing.contains(node) && usable(node));
+        plan.missing.extend(sample(rng, spare.collect(), room));
+    }
+    plan
+}
+
+/// End of the `part`-th part: `start` times (half the ring / `start`) to the power of part/parts, the logarithm taken
+/// piecewise linear between powers of two so that all platforms agree.
+fn cut(start: u64, part: usize) -> u64 {
+    let low = log2(start);
+    let high = log2(FARTHEST);
+    let span = high.saturating_sub(low);
+    exp2(low + span * part as u64 / LONG_PER_SIDE as u64).min(FARTHEST)
+}
+
+/// 2^16 times the logarithm.
+fn log2(value: u64) -> u64 {
+    let value = value.max(1);
+    let whole = u64::from(value.ilog2());
+    let fraction = if whole >= 16 {
+        value >> (whole - 16)
+    } else {
+        value << (16 - whole)
+    };
+    (whole << 16) | (fraction & 0xffff)
+}
+
+fn exp2(logarithm: u64) -> u64 {
+    let whole = logarithm >> 16;
+    let fraction = u128::from((logarithm & 0xffff) | 0x1_0000);
+    u64::try_from(if whole >= 16 {
+        fraction << (whole - 16)
+    } else {
+        fraction >> (16 - whole)
+    })
+    .unwrap_or(u64::MAX)
+}
+
+/// A number from 0 to `most`. Within one part the density hardly varies, so it is drawn evenly.
+fn scaled(rng: &mut ChaCha20Rng, most: u64) -> u64 {
+    below(rng, usize::try_from(most).unwrap_or(usize::MAX)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        descriptor::{Descriptor, fixtures},
+        time::WallTime,
+    };
+    use rand_core::SeedableRng;
+
+    fn directory(nodes: u16) -> (Directory, Vec<Descriptor>) {
+        let all: Vec<Descriptor> = (0..nodes).map(fixtures::node).collect();
+        let mut directory = Directory::new(all[0].identity);
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for descriptor in &all {
+            directory.add(
+                WallTime(descriptor.published),
+                descriptor.clone(),
+                |_| false,
+                &mut rng,
+            );
+        }
+        (directory, all)
+    }
+
+    #[test]
+    fn cuts_are_harmonic_and_end_at_half_the_ring() {
+        for start in [1, 1000, 1 << 40, (1 << 62) + 12_345] {
+            assert_eq!(cut(start, LONG_PER_SIDE), FARTHEST);
+            let first = cut(start, 0);
+            assert!(first <= start && start - first <= start >> 15);
+            let cuts: Vec<u64> = (0..=LONG_PER_SIDE).map(|part| cut(start, part)).collect();
+            assert!(cuts.windows(2).all(|pair| pair[0] <= pair[1]));
+        }
+        assert!(cut(1 << 51, 6).ilog2() == 57);
+    }
+
+    #[test]
+    fn near_nodes_come_first_and_all_parts_are_served() {
+        let (directory, all) = directory(300);
+        let here = all[0].location();
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let mut linked = BTreeMap::new();
+        let first = plan(here, &directory, &linked, |_| true, &mut rng);
+        let mut by_distance: Vec<&Descriptor> = all[1..].iter().collect();
+        by_distance.sort_by_key(|d| here.clockwise(d.location()));
+        for near in by_distance.iter().take(4).chain(by_distance.iter().rev().take(4)) {
+            assert!(first.missing[..8].contains(&near.identity));
+        }
+        assert!(first.missing.len() >= WANTED_LINKS && first.missing.len() <= WANTED_LINKS + 8);
+        linked.extend(first.missing.iter().map(|node| (*node, node.location())));
+        let second = plan(here, &directory, &linked, |_| true, &mut rng);
+        assert_eq!((second.missing.len(), second.near), (0, 8));
+        let gone = *second.needed.iter().next().unwrap();
+        linked.remove(&gone);
+        assert!(
+            !plan(here, &directory, &linked, |node| *node != gone, &mut rng)
+                .missing
+                .contains(&gone)
+        );
+    }
+
+    #[test]
+    fn links_to_everybody_in_a_small_network() {
+        let (directory, all) = directory(9);
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let plan = plan(
+            all[0].location(),
+            &directory,
+            &BTreeMap::new(),
+            |_| true,
+            &mut rng,
+        );
+        assert_eq!(plan.missing.len(), 8);
+    }
+}
