@@ -90,6 +90,10 @@ pub const FILE_UNPREDICTABLE: Label = Label("warren keys: file key unpredictable
 pub const NETWORK: Label = Label("warren proto: network v1");
 /// Signature of a node descriptor.
 pub const DESCRIPTOR: Label = Label("warren proto: descriptor v1");
+/// Seed of a node's static link key, from its identity.
+pub const LINK_KEY: Label = Label("warren proto: link key v1");
+/// Seed of a node's onion key, from its identity.
+pub const ONION_KEY: Label = Label("warren proto: onion key v1");
 /// Mask over the ephemeral keys of a link handshake.
 pub const LINK_MASK: Label = Label("warren proto: link handshake mask v1");
 /// Padding of the messages of a link handshake.
@@ -132,6 +136,8 @@ pub const ALL: &[Label] = &[
     FILE_UNPREDICTABLE,
     NETWORK,
     DESCRIPTOR,
+    LINK_KEY,
+    ONION_KEY,
     LINK_MASK,
     LINK_PADDING,
     STORAGE_HEADER,

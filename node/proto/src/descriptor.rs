@@ -15,6 +15,12 @@ use crate::{
     wire::{Reader, WireError},
 };
 
+mod reference;
+mod secrets;
+
+pub use reference::{Host, NodeReference, REFERENCE_SCHEME, ReferenceError};
+pub use secrets::NodeSecrets;
+
 /// The most addresses of one node: two of each family.
 pub const MAX_ADDRESSES: usize = 4;
 /// A descriptor older than this is forgotten. Nodes sign a new one each [`DESCRIPTOR_RENEWAL`], so it belongs to a node that has
