@@ -98,6 +98,12 @@ pub const ONION_KEY: Label = Label("warren proto: onion key v1");
 pub const LINK_MASK: Label = Label("warren proto: link handshake mask v1");
 /// Padding of the messages of a link handshake.
 pub const LINK_PADDING: Label = Label("warren proto: link handshake padding v1");
+/// Key of a circuit's hop for packets from the client.
+pub const CIRCUIT_FORWARD: Label = Label("warren proto: circuit forward key v1");
+/// Key of a circuit's hop for packets to the client.
+pub const CIRCUIT_BACKWARD: Label = Label("warren proto: circuit backward key v1");
+/// Proof of a relay that it holds its onion key.
+pub const CIRCUIT_AUTH: Label = Label("warren proto: circuit relay proof v1");
 
 /// Key of the headers of a datastore's files.
 pub const STORAGE_HEADER: Label = Label("warren storage: region header v1");
@@ -147,6 +153,9 @@ pub const ALL: &[Label] = &[
     STORAGE_JOURNAL,
     STORAGE_STATE,
     STORAGE_KEY_CHECK,
+    CIRCUIT_FORWARD,
+    CIRCUIT_BACKWARD,
+    CIRCUIT_AUTH,
 ];
 
 #[cfg(test)]

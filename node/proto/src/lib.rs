@@ -15,6 +15,7 @@
 //! Sockets, files, clocks, threads, an async runtime, and any randomness beyond the seed that a machine is made with. The
 //! dependency tree is checked for them.
 
+pub mod circuit;
 pub mod core;
 pub mod crypto;
 pub mod descriptor;
