@@ -47,7 +47,7 @@ impl IdentityKey {
 
     /// A further secret of this node under `purpose`, say the seed of its link key.
     pub fn derive(&self, purpose: Label) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(purpose.derive(&[self.0.as_bytes()]))
+        purpose.derive_secret(&[self.0.as_bytes()])
     }
 }
 

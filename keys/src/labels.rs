@@ -6,7 +6,7 @@
 //! Invariants: labels are unique and end in a version; a changed format takes a new label, never an old one with
 //! another meaning. This module deliberately knows nothing of the formats that use the labels.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// One domain-separation label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,13 @@ impl Label {
     pub fn derive(self, parts: &[&[u8]]) -> [u8; 32] {
         let mut out = [0; 32];
         self.derive_into(parts, &mut out);
+        out
+    }
+
+    /// As [`Label::derive`], for a secret.
+    pub fn derive_secret(self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        let mut out = Zeroizing::new([0; 32]);
+        self.derive_into(parts, &mut *out);
         out
     }
 
@@ -167,7 +174,7 @@ mod tests {
     fn the_table_is_complete_and_unique() {
         let declared = include_str!("labels.rs")
             .lines()
-            .filter(|line| line.starts_with("pub const ") && line.contains(": Label = "))
+            .filter(|line| line.starts_with("pub const ") && line.contains(": Label ="))
             .count();
         assert_eq!(declared, ALL.len(), "a label is missing from ALL");
         let unique: BTreeSet<_> = ALL.iter().map(|label| label.as_str()).collect();

@@ -132,12 +132,12 @@ impl Document {
     }
 
     fn siv(&self, payload: &[u8]) -> [u8; 32] {
-        let key = Zeroizing::new(labels::DOCUMENT_SIV.derive(&[&*self.secret]));
+        let key = labels::DOCUMENT_SIV.derive_secret(&[&*self.secret]);
         *blake3::keyed_hash(&key, payload).as_bytes()
     }
 
     fn cipher_key(&self, siv: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(labels::DOCUMENT_CIPHER.derive(&[&*self.secret, siv]))
+        labels::DOCUMENT_CIPHER.derive_secret(&[&*self.secret, siv])
     }
 }
 
@@ -166,15 +166,9 @@ impl DocumentSigner {
     }
 
     /// A document with a keypair of its own, not blinded.
-    pub(crate) fn of_seed(seed: &[u8; 32], secret: [u8; 32]) -> Result<Self, BlockError> {
+    pub(crate) fn of_seed(seed: &[u8; 32], secret: Zeroizing<[u8; 32]>) -> Result<Self, BlockError> {
         let public = SigningKey::from_bytes(seed).verifying_key().to_bytes();
-        Self::new(
-            Document {
-                public,
-                secret: Zeroizing::new(secret),
-            },
-            ExpandedSecretKey::from(seed),
-        )
+        Self::new(Document { public, secret }, ExpandedSecretKey::from(seed))
     }
 
     fn new(document: Document, key: ExpandedSecretKey) -> Result<Self, BlockError> {
@@ -202,7 +196,7 @@ impl DocumentSigner {
 /// Public key and crypto key have fixed lengths and the name comes last: no two documents share an input.
 fn document_secret(publisher: &PublisherKey, crypto: &CryptoKey, name: &str) -> Zeroizing<[u8; 32]> {
     let parts: [&[u8]; 3] = [publisher.as_bytes(), crypto.expose(), name.as_bytes()];
-    Zeroizing::new(labels::DOCUMENT_SECRET.derive(&parts))
+    labels::DOCUMENT_SECRET.derive_secret(&parts)
 }
 
 /// 64 bytes reduced modulo the group order, so that the bias is negligible.

@@ -190,8 +190,8 @@ pub(super) fn chk_copies(
     let copy = |number: u8| {
         let parts: [&[u8]; 3] = [&[number], routing.as_bytes(), crypto.expose()];
         DocumentSigner::of_seed(
-            &labels::CHK_COPY_SEED.derive(&parts),
-            labels::CHK_COPY_SECRET.derive(&parts),
+            &labels::CHK_COPY_SEED.derive_secret(&parts),
+            labels::CHK_COPY_SECRET.derive_secret(&parts),
         )
     };
     Ok([copy(1)?, copy(2)?])
@@ -202,8 +202,8 @@ fn document_copies(secret: &[u8; 32]) -> Result<[DocumentSigner; 2], BlockError>
     let copy = |number: u8| {
         let parts: [&[u8]; 2] = [&[number], secret];
         DocumentSigner::of_seed(
-            &labels::DOCUMENT_COPY_SEED.derive(&parts),
-            labels::DOCUMENT_COPY_SECRET.derive(&parts),
+            &labels::DOCUMENT_COPY_SEED.derive_secret(&parts),
+            labels::DOCUMENT_COPY_SECRET.derive_secret(&parts),
         )
     };
     Ok([copy(1)?, copy(2)?])

@@ -253,6 +253,61 @@ fn mistakes_of_the_caller_are_errors() {
     );
 }
 
+/// A file of zeros is the easiest to recognise: its blocks must still look like noise and like nothing of each other.
+#[test]
+fn blocks_look_like_noise() {
+    let (_, blocks) = encode(&vec![0; 40 * BLOCK_SIZE], 1 << 20, false);
+    let mut windows = BTreeSet::new();
+    let mut counts = [0u32; 256];
+    for block in blocks.values() {
+        for byte in block.bytes() {
+            counts[usize::from(*byte)] += 1;
+        }
+        for window in block.bytes()[..2048].windows(8) {
+            assert!(
+                windows.insert(<[u8; 8]>::try_from(window).unwrap()),
+                "eight bytes occur twice"
+            );
+        }
+    }
+    let expected = f64::from(counts.iter().sum::<u32>()) / 256.0;
+    let chi_square: f64 = counts
+        .iter()
+        .map(|count| (f64::from(*count) - expected).powi(2) / expected)
+        .sum();
+    // 255 degrees of freedom: mean 255, standard deviation 22.6.
+    assert!((150.0..400.0).contains(&chi_square), "{chi_square}");
+}
+
+#[test]
+fn at_most_two_segments_are_held_back() {
+    const SEGMENT: usize = 128 * BLOCK_SIZE;
+    let mut encoder = SplitEncoder::new(key(b""));
+    let portion = noise(SEGMENT / 3 + 1, 10);
+    let (mut pushed, mut given) = (0, 0);
+    for _ in 0..20 {
+        encoder.push(&portion).unwrap();
+        pushed += portion.len();
+        given += std::iter::from_fn(|| encoder.next_job())
+            .map(|job| job.segment().bytes())
+            .sum::<usize>();
+        assert!(pushed - given <= 2 * SEGMENT);
+    }
+    assert!(given > 0);
+}
+
+#[test]
+fn work_can_move_to_other_threads() {
+    fn is_send<T: Send + 'static>() {}
+    is_send::<(Coder, SegmentJob, SplitEncoder, KeyTree, DecodedSegment)>();
+    is_send::<(
+        crate::stream::StreamReader,
+        crate::stream::StreamWriter,
+        crate::stream::FrameDecoder,
+    )>();
+    is_send::<(crate::root::RootReader, crate::root::SealedRoot)>();
+}
+
 #[test]
 fn splitfiles_with_wrong_counts_are_refused() {
     let keys = vec![RoutingKey::from_bytes([1; 32]); 5];

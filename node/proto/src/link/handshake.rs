@@ -146,7 +146,10 @@ pub struct Established<A> {
 }
 
 /// Where a handshake is after some bytes.
-#[expect(clippy::large_enum_variant, reason = "one is made for each link and taken apart at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made for each link and taken apart at once"
+)]
 pub enum Step<M, A> {
     /// It needs more.
     More(M),
