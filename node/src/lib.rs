@@ -11,12 +11,14 @@
 
 pub mod aead;
 pub mod cli;
+pub mod client;
 mod clock;
 pub mod config;
 mod inbox;
 pub mod jobs;
 pub mod log;
 pub mod net;
+pub mod proxy;
 mod store_pool;
 #[cfg(test)]
 mod testing;
