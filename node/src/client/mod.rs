@@ -14,6 +14,7 @@ mod content;
 mod error;
 mod progress;
 mod source;
+pub mod spool;
 
 pub use content::{Content, ContentInfo, ContentSink, ContentStream};
 pub use error::{FetchError, InsertError};

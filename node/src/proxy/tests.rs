@@ -111,8 +111,8 @@ fn content(
     Content::new(info, progress, move |range| {
         let (sink, stream) = ContentStream::channel(range.end - range.start, 1);
         tokio::spawn(async move {
-            let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap().min(give));
-            for piece in bytes[start..end].chunks(10_000) {
+            let [start, stop] = [range.start, range.end].map(|at| usize::try_from(at).unwrap().min(give));
+            for piece in bytes[start..stop].chunks(10_000) {
                 if !sink.send(Ok(Bytes::copy_from_slice(piece))).await {
                     return;
                 }
