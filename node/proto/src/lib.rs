@@ -16,6 +16,7 @@
 //! dependency tree is checked for them.
 
 pub mod circuit;
+pub mod client;
 pub mod core;
 pub mod crypto;
 pub mod descriptor;

@@ -104,7 +104,7 @@ pub enum ClientCommand {
     Fetch {
         /// The job.
         job: JobId,
-        /// The operation, unique in this node.
+        /// The operation, unique in its job.
         op: OpId,
         /// The block.
         block: BlockId,

@@ -1,0 +1,149 @@
+//! One job of the local user: its operations, its circuits, and the order in which operations get them.
+//!
+//! Circuits are never shared between jobs, so that no exit can tell that two URIs are one reader's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    client::op::{Ending, Next, Op, Outcome, What},
+    ids::{OpId, OriginId},
+    time::Time,
+    wire::ExitResult,
+};
+
+/// The most operations that a job may have open: twice what the job's own memory bound allows in blocks.
+pub const MAX_OPS: usize = 4096;
+/// Share of operations that may be asked twice because they are slow: enough for stragglers, too little to double the
+/// load of a network that is slow as a whole.
+const HEDGE_SHARE: f32 = 0.1;
+/// Hedges that a job may save up.
+const MAX_HEDGES: f32 = 4.0;
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) bulk: bool,
+    pub(crate) circuits: Vec<OriginId>,
+    pub(crate) ops: BTreeMap<OpId, Op>,
+    /// Attempts that cannot go just anywhere: retries, hedges, second exits. Served first.
+    pub(crate) urgent: VecDeque<OpId>,
+    /// First attempts.
+    pub(crate) fresh: VecDeque<OpId>,
+    /// Second attempts that the job may make now.
+    hedges: f32,
+    /// Since when nothing could be sent because no circuit stands.
+    pub(crate) stalled: Option<Time>,
+    /// Circuits that failed to stand, in a row.
+    pub(crate) build_failures: u32,
+    /// Not before then is another circuit built.
+    pub(crate) build_after: Time,
+    /// When the circuits' speeds were last compared.
+    pub(crate) reviewed: Time,
+}
+
+impl Job {
+    pub(crate) fn new(bulk: bool, now: Time) -> Self {
+        Self {
+            bulk,
+            circuits: Vec::new(),
+            ops: BTreeMap::new(),
+            urgent: VecDeque::new(),
+            fresh: VecDeque::new(),
+            hedges: MAX_HEDGES,
+            stalled: None,
+            build_failures: 0,
+            build_after: Time(0),
+            reviewed: now,
+        }
+    }
+
+    /// Whether attempts wait for a circuit.
+    pub(crate) fn waiting(&self) -> bool {
+        !self.urgent.is_empty() || !self.fresh.is_empty()
+    }
+
+    /// Takes in an operation and queues its first attempts.
+    pub(crate) fn begin(&mut self, id: OpId, what: What) {
+        let mut op = Op::new(what);
+        if op.desired() == 1 {
+            op.queued = 1;
+            self.fresh.push_back(id);
+        }
+        self.ops.insert(id, op);
+        self.requeue(id);
+    }
+
+    /// Queues as many attempts as the operation wants beyond those in flight.
+    pub(crate) fn requeue(&mut self, id: OpId) {
+        let Some(op) = self.ops.get_mut(&id) else { return };
+        while op.in_flight.len() + op.queued < op.desired() {
+            op.queued += 1;
+            self.urgent.push_back(id);
+        }
+    }
+
+    /// Queues a second attempt beside a slow one, if the job's share of hedges allows.
+    pub(crate) fn hedge(&mut self, id: OpId) -> bool {
+        let Some(op) = self.ops.get_mut(&id).filter(|_| self.hedges >= 1.0) else {
+            return false;
+        };
+        self.hedges -= 1.0;
+        op.queued += 1;
+        self.urgent.push_back(id);
+        true
+    }
+
+    /// An attempt of the operation came to something. `stage` is that of the attempt.
+    pub(crate) fn outcome(
+        &mut self,
+        id: OpId,
+        attempt: (OriginId, u32),
+        stage: u8,
+        outcome: Outcome,
+    ) -> Next<Ending> {
+        let Some(op) = self.ops.get_mut(&id) else {
+            return Next::Continue;
+        };
+        let Some(index) = op
+            .in_flight
+            .iter()
+            .position(|each| (each.origin, each.request) == attempt)
+        else {
+            return Next::Continue;
+        };
+        let exit = op.in_flight.swap_remove(index).exit;
+        let badly = !matches!(&outcome, Outcome::Answer(answer) if !is_trouble(answer));
+        if badly && !op.spoiled.contains(&attempt.0) {
+            op.spoiled.push(attempt.0);
+        }
+        let next = if stage == op.stage() {
+            op.outcome(exit, outcome)
+        } else {
+            Next::Continue
+        };
+        if matches!(next, Next::Continue) {
+            self.requeue(id);
+        }
+        next
+    }
+
+    /// Takes an ended operation out. Its entries in the queues are skipped when they come up.
+    pub(crate) fn end(&mut self, id: OpId) -> Option<Op> {
+        self.hedges = (self.hedges + HEDGE_SHARE).min(MAX_HEDGES);
+        self.ops.remove(&id)
+    }
+
+    /// An attempt leaves a queue; whether it is still wanted.
+    pub(crate) fn dequeued(&mut self, id: OpId) -> bool {
+        let Some(op) = self.ops.get_mut(&id) else {
+            return false;
+        };
+        op.queued = op.queued.saturating_sub(1);
+        // A hedge is one more than desired, so only what has no room for any attempt is dropped.
+        op.desired() > 0 && op.in_flight.len() <= op.desired()
+    }
+}
+
+/// Answers after which another circuit is preferred.
+fn is_trouble(answer: &ExitResult) -> bool {
+    matches!(answer, ExitResult::Busy | ExitResult::Failed)
+}

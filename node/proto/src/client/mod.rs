@@ -1,0 +1,23 @@
+//! The client: block operations over circuits, and whole files over block operations (protocol §8).
+//!
+//! [`pool`] runs inside the core. It keeps circuits, chooses their nodes ([`path`], [`entry`]) and fetches and inserts single
+//! blocks.
+//!
+//! What is deliberately absent: any look into the own datastore, which would let a probe see what its owner reads.
+
+mod circuit;
+pub mod entry;
+mod fetch_op;
+mod insert_op;
+mod job;
+mod op;
+pub mod path;
+pub mod pool;
+#[cfg(test)]
+mod testing;
+pub mod window;
+
+pub use entry::PinnedEntry;
+pub use job::MAX_OPS;
+pub use path::RelayView;
+pub use pool::{Pool, PoolOutput, PoolSettings};

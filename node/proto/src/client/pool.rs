@@ -1,0 +1,437 @@
+//! Block operations over a pool of client circuits (protocol §8).
+//!
+//! The core calls this machine; it says which circuits to open and close and what to send through them. It hears of
+//! nothing but its own circuits: the local client never looks into the own datastore.
+//!
+//! Invariants:
+//! 1. A circuit serves one job, ever. What no job has used yet is a spare; what a job has used is closed with it.
+//! 2. Every operation ends: with a result, in bounded time from its first attempt, or silently with its job.
+//! 3. A block that is handed to the client has the identifier that was asked for.
+//! 4. Queues are bounded; what would overflow them fails at once.
+//!
+//! With zero hops this node is its own exit: requests come out as [`PoolOutput::LocalExit`], and each neighbour that gets
+//! one knows, by its fixed HTL, that this node's user asks. That setting is for measuring only.
+
+mod staff;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
+use warren_keys::NodeId;
+
+use crate::{
+    client::{
+        circuit::{Circuit, Kind},
+        entry::{Entries, PinnedEntry},
+        fetch_op::FetchOp,
+        insert_op::InsertOp,
+        job::{Job, MAX_OPS},
+        op::{Ending, Next, Outcome, What},
+        path::{PathRules, RelayView},
+    },
+    core::api::{ClientCommand, ClientEvent},
+    descriptor::Descriptor,
+    geometry::MAX_HOPS,
+    ids::{JobId, OpId, OriginId},
+    time::{Time, WallTime},
+    wire::{ExitReply, ExitRequest, ExitResult},
+};
+
+/// The most jobs at a time: more than a browser opens, and each costs some hundred bytes.
+pub const MAX_JOBS: usize = 512;
+/// The most client circuits at a time, spares included; each costs the nodes on it a few hundred bytes and a handshake.
+pub const MAX_CIRCUITS: usize = 256;
+/// Circuits of a job beyond those that carry its load: for retries through other exits.
+pub(crate) const EXTRA_CIRCUITS: usize = 3;
+
+/// How the user wants circuits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolSettings {
+    /// This node.
+    pub own: NodeId,
+    /// Hops of a circuit, 0 to [`MAX_HOPS`]; more counts as that. 3 unless the user says otherwise. With 1 the exit knows
+    /// the client, with 0 every neighbour does.
+    pub hops: usize,
+    /// Circuits kept ready for the next jobs.
+    pub spares: usize,
+    /// Circuits over which a bulk job spreads.
+    pub bulk_circuits: usize,
+    /// Whether no two hops may share a network prefix even among loopback and private addresses (for tests).
+    pub strict_private: bool,
+}
+
+impl PoolSettings {
+    /// The defaults for a node: three hops, three spares (one URI and its first retries), six circuits for a large file.
+    #[must_use]
+    pub fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            hops: 3,
+            spares: 3,
+            bulk_circuits: 6,
+            strict_private: false,
+        }
+    }
+}
+
+/// What the pool wants done.
+#[derive(Debug)]
+pub enum PoolOutput {
+    /// Build a circuit; ends in [`Pool::origin_ready`] or [`Pool::origin_closed`].
+    Open {
+        /// Its name.
+        origin: OriginId,
+        /// Its hops, entry first, exit last; 1 to [`MAX_HOPS`].
+        path: Vec<Descriptor>,
+    },
+    /// Send a request through a circuit that stands.
+    Send {
+        /// The circuit.
+        origin: OriginId,
+        /// The request.
+        request: ExitRequest,
+    },
+    /// Close a circuit; nothing more is heard of it.
+    Close(OriginId),
+    /// Zero hops: route this as an exit does, and answer by [`Pool::origin_reply`]. `origin` stands for the job, and is
+    /// closed like a circuit.
+    LocalExit {
+        /// Where the answer goes.
+        origin: OriginId,
+        /// The request.
+        request: ExitRequest,
+    },
+    /// The pinned entries have changed; to be kept over restarts.
+    Entries(Vec<PinnedEntry>),
+    /// Tell the local client.
+    Client(ClientEvent),
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Pool {
+    settings: PoolSettings,
+    rules: PathRules,
+    rng: ChaCha20Rng,
+    entries: Entries,
+    jobs: BTreeMap<JobId, Job>,
+    circuits: BTreeMap<OriginId, Circuit>,
+    next_origin: u64,
+    /// Nodes that failed or lied lately, and until when they are avoided.
+    avoid: BTreeMap<NodeId, Time>,
+    out: VecDeque<PoolOutput>,
+    /// Jobs whose circuits or queues have changed.
+    dirty: BTreeSet<JobId>,
+    spares_dirty: bool,
+    spare_failures: u32,
+    spares_after: Time,
+    next_tick: Time,
+    /// The last wall-clock time that the core told.
+    wall: WallTime,
+}
+
+impl Pool {
+    /// A pool without circuits. `rng` must be seeded with secret randomness: it decides whom this client uses.
+    #[must_use]
+    pub fn new(settings: PoolSettings, rng: ChaCha20Rng) -> Self {
+        let hops = settings.hops.min(MAX_HOPS);
+        Self {
+            settings,
+            rules: PathRules {
+                own: settings.own,
+                hops,
+                strict_private: settings.strict_private,
+            },
+            rng,
+            entries: Entries::default(),
+            jobs: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            next_origin: 0,
+            avoid: BTreeMap::new(),
+            out: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            spares_dirty: true,
+            spare_failures: 0,
+            spares_after: Time(0),
+            next_tick: Time(0),
+            wall: WallTime(0),
+        }
+    }
+
+    /// Takes up the entries that an earlier run saved ([`PoolOutput::Entries`]).
+    pub fn restore_entries(&mut self, saved: Vec<PinnedEntry>) {
+        self.entries.restore(saved);
+    }
+
+    /// The pinned entries, the preferred one first: worth a standing link.
+    #[must_use]
+    pub fn entries(&self) -> Vec<NodeId> {
+        self.entries.pinned().iter().map(|entry| entry.node).collect()
+    }
+
+    /// Client circuits that stand, and those being built.
+    #[must_use]
+    pub fn circuit_count(&self) -> (usize, usize) {
+        let ready = self.circuits.values().filter(|circuit| circuit.ready).count();
+        (ready, self.circuits.len() - ready)
+    }
+
+    /// The hops of a circuit, entry first (for the user's own eyes).
+    #[must_use]
+    pub fn path_of(&self, origin: OriginId) -> Option<&[NodeId]> {
+        self.circuits.get(&origin).map(|circuit| &circuit.path[..])
+    }
+
+    /// The directory has grown: circuits that could not be built for want of nodes are tried again.
+    pub fn directory_changed(&mut self) {
+        self.spares_after = Time(0);
+        self.spares_dirty = true;
+        self.dirty.extend(
+            self.jobs
+                .iter()
+                .filter(|(_, job)| job.waiting())
+                .map(|(id, _)| *id),
+        );
+    }
+
+    /// A command of the local client. Never blocks: what exceeds a bound fails with an event.
+    pub fn command(&mut self, now: Time, command: ClientCommand) {
+        let local = self.rules.hops == 0;
+        match command {
+            ClientCommand::OpenJob { job, bulk } => {
+                if self.jobs.len() < MAX_JOBS {
+                    self.jobs.entry(job).or_insert_with(|| Job::new(bulk, now));
+                }
+            }
+            ClientCommand::SetBulk(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.bulk = true;
+                    self.dirty.insert(id);
+                }
+            }
+            ClientCommand::CloseJob(id) => self.close_job(id),
+            ClientCommand::Fetch {
+                job,
+                op,
+                block,
+                expendable,
+            } => {
+                self.begin(job, op, What::Fetch(FetchOp::new(block, expendable, local)));
+            }
+            ClientCommand::Insert {
+                job,
+                op,
+                block,
+                exits,
+                read_back,
+            } => {
+                self.begin(
+                    job,
+                    op,
+                    What::Insert(InsertOp::new(block, exits, read_back, local)),
+                );
+            }
+        }
+        self.arm(now);
+    }
+
+    fn begin(&mut self, id: JobId, op: OpId, what: What) {
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.ops.len() < MAX_OPS => {
+                job.begin(op, what);
+                self.dirty.insert(id);
+            }
+            _ => self
+                .out
+                .push_back(PoolOutput::Client(what.give_up().event(id, op))),
+        }
+    }
+
+    fn close_job(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.dirty.remove(&id);
+        for origin in job.circuits {
+            self.circuits.remove(&origin);
+            self.out.push_back(PoolOutput::Close(origin));
+        }
+        self.spares_dirty = true;
+    }
+
+    /// A circuit stands.
+    pub fn origin_ready(&mut self, now: Time, origin: OriginId) {
+        let Some(circuit) = self.circuits.get_mut(&origin) else {
+            return;
+        };
+        circuit.ready = true;
+        if let Some(entry) = circuit.path.first() {
+            self.entries.worked(entry);
+        }
+        match circuit.owner {
+            Some(owner) => {
+                if let Some(job) = self.jobs.get_mut(&owner) {
+                    job.build_failures = 0;
+                }
+                self.dirty.insert(owner);
+            }
+            None => self.spare_failures = 0,
+        }
+        self.arm(now);
+    }
+
+    /// A circuit is gone, or could not be built; `blame` is the hop at fault, where known.
+    pub fn origin_closed(&mut self, now: Time, origin: OriginId, blame: Option<NodeId>) {
+        self.drop_circuit(now, origin, blame);
+        self.arm(now);
+    }
+
+    /// An answer came through a circuit.
+    pub fn origin_reply(&mut self, now: Time, origin: OriginId, reply: ExitReply) {
+        let Some(circuit) = self.circuits.get_mut(&origin) else {
+            return;
+        };
+        let Some(attempt) = circuit.open.remove(&reply.id) else {
+            return;
+        };
+        match &reply.result {
+            ExitResult::Busy => {
+                let jitter = self.rng.next_u32() & 255;
+                circuit.busy(now, &attempt, jitter);
+            }
+            ExitResult::Failed => {}
+            // A search in vain is as slow as the network is wide and tells nothing of the circuit.
+            ExitResult::NotFound => circuit.answered(now, &attempt, false),
+            ExitResult::Found(_) | ExitResult::Stored(_) | ExitResult::Collision(_) => {
+                circuit.answered(now, &attempt, attempt.kind != Kind::WideFetch);
+            }
+        }
+        let exit = circuit.exit;
+        let Some(owner) = circuit.owner else { return };
+        self.dirty.insert(owner);
+        let Some(op) = attempt.op else { return };
+        let outcome = Outcome::Answer(reply.result);
+        self.outcome(now, owner, op, (origin, reply.id), attempt.stage, exit, outcome);
+        self.arm(now);
+    }
+
+    /// Hands an outcome to its operation, and does what follows from it.
+    #[expect(clippy::too_many_arguments, reason = "names one attempt and what came of it")]
+    fn outcome(
+        &mut self,
+        now: Time,
+        owner: JobId,
+        id: OpId,
+        attempt: (OriginId, u32),
+        stage: u8,
+        exit: NodeId,
+        outcome: Outcome,
+    ) {
+        let Some(job) = self.jobs.get_mut(&owner) else {
+            return;
+        };
+        match job.outcome(id, attempt, stage, outcome) {
+            Next::Continue => {}
+            Next::Done(ending) => self.end(owner, id, ending),
+            Next::Lie => {
+                job.requeue(id);
+                self.out.push_back(PoolOutput::Close(attempt.0));
+                self.drop_circuit(now, attempt.0, None);
+                self.avoid.insert(exit, now + tick::AVOID_LIAR);
+            }
+        }
+        self.dirty.insert(owner);
+    }
+
+    /// Ends an operation with an event; what is in flight for it is orphaned.
+    fn end(&mut self, owner: JobId, id: OpId, ending: Ending) {
+        let Some(op) = self.jobs.get_mut(&owner).and_then(|job| job.end(id)) else {
+            return;
+        };
+        for attempt in op.in_flight {
+            let open = self
+                .circuits
+                .get_mut(&attempt.origin)
+                .and_then(|each| each.open.get_mut(&attempt.request));
+            if let Some(open) = open {
+                open.op = None;
+            }
+        }
+        self.out.push_back(PoolOutput::Client(ending.event(owner, id)));
+        self.dirty.insert(owner);
+    }
+
+    /// Forgets a circuit that is gone; its requests are retried elsewhere, uncharged.
+    fn drop_circuit(&mut self, now: Time, origin: OriginId, blame: Option<NodeId>) {
+        let Some(circuit) = self.circuits.remove(&origin) else {
+            return;
+        };
+        self.blame(now, &circuit, blame);
+        let Some(owner) = circuit.owner else {
+            if !circuit.ready {
+                self.spare_failures = self.spare_failures.saturating_add(1);
+                self.spares_after = now + tick::spare_pause(self.spare_failures);
+            }
+            self.spares_dirty = true;
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(&owner) else {
+            return;
+        };
+        job.circuits.retain(|each| *each != origin);
+        if !circuit.ready {
+            job.build_failures = job.build_failures.saturating_add(1);
+            job.build_after = now + tick::build_pause(job.build_failures);
+        }
+        self.dirty.insert(owner);
+        for (request, attempt) in circuit.open {
+            let Some(op) = attempt.op else { continue };
+            let attempt_name = (origin, request);
+            self.outcome(
+                now,
+                owner,
+                op,
+                attempt_name,
+                attempt.stage,
+                circuit.exit,
+                Outcome::Lost,
+            );
+        }
+    }
+
+    fn blame(&mut self, now: Time, circuit: &Circuit, blame: Option<NodeId>) {
+        let Some(entry) = circuit.path.first().copied() else {
+            return;
+        };
+        match blame {
+            Some(node) => {
+                if node == entry {
+                    self.entries.failed(&entry, now, self.wall);
+                }
+                self.avoid.insert(node, now + tick::AVOID);
+            }
+            None if !circuit.ready => self.entries.doubted(&entry, now, self.wall),
+            None => {}
+        }
+    }
+
+    /// The next thing to do, if any. `view` is the directory without nodes that are known to be dead or banned; `wall`
+    /// dates the pinned entries.
+    pub fn poll<V: RelayView + ?Sized>(&mut self, now: Time, wall: WallTime, view: &V) -> Option<PoolOutput> {
+        self.wall = wall;
+        if self.out.is_empty() {
+            while let Some(id) = self.dirty.pop_first() {
+                self.serve(now, view, id);
+            }
+            if std::mem::take(&mut self.spares_dirty) {
+                self.keep_spares(now, view);
+            }
+            self.out
+                .extend(self.entries.take_changed().map(PoolOutput::Entries));
+        }
+        self.out.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests;
