@@ -20,6 +20,8 @@ mod signed;
 pub mod splitfile;
 pub mod stream;
 mod uri;
+#[cfg(test)]
+mod vectors;
 
 pub use base64::Base64Error;
 pub use block::{BLOCK_SIZE, Block, BlockError, BlockId, BlockKind};

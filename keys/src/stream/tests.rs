@@ -75,7 +75,7 @@ fn round_trip_of_sizes() {
         }
     }
     let (summary, stream) = write(&[], Compression::None, 1);
-    assert_eq!(read(&summary, &stream, 1).unwrap(), []);
+    assert!(read(&summary, &stream, 1).unwrap().is_empty());
 }
 
 #[test]
