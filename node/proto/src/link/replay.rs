@@ -198,9 +198,9 @@ mod tests {
             cache.admit(at(NOW), made, &key(0)).unwrap();
             for hour in NOW..NOW + 200 {
                 // Others come meanwhile, with all kinds of clocks.
-                for (number, wrong) in [0, 5, MAX_CLOCK_HOURS].into_iter().enumerate() {
-                    let _ = cache.admit(at(hour), hour - wrong, &key(1000 + hour * 8 + number as u32));
-                    let _ = cache.admit(at(hour), hour + wrong, &key(2000 + hour * 8 + number as u32));
+                for (number, wrong) in (0..).zip([0, 5, MAX_CLOCK_HOURS]) {
+                    let _ = cache.admit(at(hour), hour - wrong, &key(1000 + hour * 8 + number));
+                    let _ = cache.admit(at(hour), hour + wrong, &key(2000 + hour * 8 + number));
                 }
                 let fate = cache.admit(at(hour), made, &key(0));
                 assert!(
@@ -225,7 +225,7 @@ mod tests {
         let mut cache = ReplayCache::new();
         // Somebody with the reference prepares the hours to come...
         for ahead in 2..=MAX_CLOCK_HOURS {
-            for number in 0..FAR_QUOTA as u32 {
+            for number in (0..).take(FAR_QUOTA) {
                 assert_eq!(cache.admit(at(NOW), NOW + ahead, &key(number)), Ok(()));
             }
             assert_eq!(
@@ -235,7 +235,7 @@ mod tests {
         }
         // ...and when they come there is still room.
         assert_eq!(cache.admit(at(NOW + 5), NOW + 5, &key(9999)), Ok(()));
-        for number in 0..NEAR_QUOTA as u32 {
+        for number in (0..).take(NEAR_QUOTA) {
             let _ = cache.admit(at(NOW), NOW, &key(number));
         }
         assert_eq!(cache.admit(at(NOW), NOW, &key(9999)), Err(ReplayError::Crowded));

@@ -143,11 +143,12 @@ fn a_cut_record_waits_and_adds_nothing() {
 
 #[test]
 fn counts_and_padding_are_checked() {
+    let overfull = u16::try_from(RECORD_PAYLOAD).unwrap() + 1;
     let mut plain = vec![0; RECORD_PAYLOAD];
-    plain.extend_from_slice(&(RECORD_PAYLOAD as u16 + 1).to_be_bytes());
+    plain.extend_from_slice(&overfull.to_be_bytes());
     assert_eq!(
         feed(&mut opener(), &raw_record(0, plain)),
-        Err(RecordError::Overfull(RECORD_PAYLOAD as u16 + 1))
+        Err(RecordError::Overfull(overfull))
     );
     for place in [5, 6, RECORD_PAYLOAD - 1] {
         let mut plain = vec![0; RECORD_PAYLOAD + 2];
@@ -187,7 +188,7 @@ fn keys_change_together() {
             buf[end..end + 8].copy_from_slice(&nonce.to_le_bytes());
             buf[end + 8..].copy_from_slice(&self.0.to_le_bytes());
             if nonce == u64::MAX {
-                buf[0] = self.0 as u8 + 1;
+                buf[0] = u8::try_from(self.0).unwrap() + 1;
             }
         }
         fn open(
@@ -285,7 +286,7 @@ proptest! {
         let (mut sealer, mut opener) = (sealer(), opener());
         let (mut wire, mut sent, mut got) = (Vec::new(), Vec::new(), Vec::new());
         for (len, flush) in writes {
-            let bytes: Vec<u8> = (0..len).map(|i| (sent.len() + i) as u8).collect();
+            let bytes: Vec<u8> = (0..=u8::MAX).cycle().skip(sent.len() % 256).take(len).collect();
             sealer.write(&bytes);
             sent.extend_from_slice(&bytes);
             if flush { sealer.flush(); wire.extend_from_slice(&sealer.take()); }

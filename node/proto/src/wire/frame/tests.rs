@@ -127,7 +127,7 @@ fn the_examples_have_every_type() {
 fn lengths_are_judged_by_the_header() {
     for number in 0..=u8::MAX {
         let header = |len: usize| {
-            let [_, a, b, c] = (len as u32).to_be_bytes();
+            let [_, a, b, c] = u32::try_from(len).unwrap().to_be_bytes();
             decode_header([number, a, b, c])
         };
         let Some(kind) = FrameType::from_u8(number) else {
