@@ -24,7 +24,12 @@ impl Stanza {
 
 /// The vectors of one kind.
 pub(crate) fn stanzas(kind: &str) -> impl Iterator<Item = Stanza> {
-    VECTORS.split("\n\n").filter_map(move |stanza| {
+    stanzas_of(VECTORS, kind)
+}
+
+/// The vectors of one kind in a file of this form.
+pub(crate) fn stanzas_of(file: &'static str, kind: &str) -> impl Iterator<Item = Stanza> {
+    file.split("\n\n").filter_map(move |stanza| {
         let lines = stanza.trim().strip_prefix(&format!("[{kind}]\n"))?;
         Some(Stanza(
             lines

@@ -1,9 +1,35 @@
-//! Descriptors for this crate's tests.
+//! Descriptors for this crate's tests, and the vectors of `tests/vectors/proto/links.txt`.
 
 use warren_keys::{IdentityKey, Seed};
 
-use super::{Descriptor, Services, Statement};
-use crate::network::Network;
+use super::{Descriptor, NodeSecrets, Services, Statement};
+use crate::{
+    circuit::testing::{Stanza, stanzas_of},
+    network::Network,
+};
+
+const VECTORS: &str = include_str!("../../../../tests/vectors/proto/links.txt");
+
+/// The vectors of one kind; there are some.
+pub(crate) fn vectors(kind: &str) -> Vec<Stanza> {
+    let found: Vec<_> = stanzas_of(VECTORS, kind).collect();
+    assert!(!found.is_empty(), "no vectors of {kind}");
+    found
+}
+
+/// The node whose seed a vector gives.
+pub(crate) fn secrets(seed: &[u8]) -> NodeSecrets {
+    NodeSecrets::new(IdentityKey::from_seed(&Seed::from_bytes(
+        seed.try_into().unwrap(),
+    )))
+}
+
+/// The descriptors among the vectors, in order.
+pub(crate) fn vector_descriptors() -> Vec<Descriptor> {
+    let network = Network::MAIN.parse().unwrap();
+    let read = |vector: Stanza| Descriptor::decode(&vector.bytes("bytes"), &network).unwrap();
+    vectors("descriptor").into_iter().map(read).collect()
+}
 
 pub(crate) fn network() -> Network {
     "test".parse().unwrap()

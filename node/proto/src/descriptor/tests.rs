@@ -128,6 +128,33 @@ fn age() {
     assert!(!one.is_current(WallTime(u64::MAX)) && !one.is_current(WallTime(0)));
 }
 
+#[test]
+fn vectors_agree() {
+    for vector in fixtures::vectors("descriptor") {
+        let secrets = fixtures::secrets(&vector.bytes("seed"));
+        let network = vector.text("network").parse().unwrap();
+        assert_eq!(secrets.id().as_bytes()[..], vector.bytes("identity"));
+        assert_eq!(secrets.link_public().as_bytes()[..], vector.bytes("link_key"));
+        assert_eq!(secrets.onion_public().as_bytes()[..], vector.bytes("onion_key"));
+        let statement = Statement {
+            addresses: vector
+                .text("addresses")
+                .split_whitespace()
+                .map(|text| text.parse().unwrap())
+                .collect(),
+            services: Services::from_bits(vector.text("services").parse().unwrap()).unwrap(),
+            published: vector.text("published").parse().unwrap(),
+            ..secrets.statement()
+        };
+        let signed = secrets.sign(statement, &network);
+        assert_eq!(bytes(&signed), vector.bytes("bytes"));
+        assert_eq!(
+            Descriptor::decode(&vector.bytes("bytes"), &network).unwrap(),
+            signed
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_no_descriptor(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -1,4 +1,4 @@
-//! Bytes of the key-routing messages (protocol §5.3).
+//! Bytes of the key-routing messages (protocol §5.2).
 
 use bytes::{Buf, BufMut, BytesMut};
 

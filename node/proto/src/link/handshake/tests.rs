@@ -5,7 +5,7 @@ use x25519_dalek::PublicKey;
 use super::*;
 use crate::{
     crypto::Portable,
-    descriptor::fixtures::{key, network},
+    descriptor::fixtures::{key, network, secrets, vectors},
     link::{
         replay::MAX_CLOCK_HOURS,
         statistics::{UNIFORM, chi_square},
@@ -414,6 +414,69 @@ fn ephemeral_keys_have_the_structure_that_the_mask_hides() {
     for seed in 0..64 {
         let Fresh { ephemeral, .. } = Fresh::draw(&mut rng(seed));
         assert_eq!(PublicKey::from(&ephemeral).as_bytes()[31] & 0x80, 0);
+    }
+}
+
+#[test]
+fn vectors_agree() {
+    for vector in vectors("handshake") {
+        let bytes = |name: &str| <[u8; 32]>::try_from(vector.bytes(name)).unwrap();
+        let ephemeral = |number: u8| StaticSecret::from(bytes(&format!("ephemeral_secret_{number}")));
+        let padding = |number: u8| Padding {
+            len: vector.text(&format!("padding_{number}")).parse().unwrap(),
+            seed: bytes(&format!("padding_seed_{number}")),
+        };
+        let (alice, bob) = (
+            secrets(&bytes("initiator_seed")),
+            secrets(&bytes("responder_seed")),
+        );
+        let place = Place {
+            responder: remote(&bob),
+            network: vector.text("network").parse().unwrap(),
+        };
+        let hour: u32 = vector.text("hour").parse().unwrap();
+
+        let mut one = BytesMut::new();
+        let first = noise::First::new(&place.prologue(), alice.link_secret(), place.responder.link_key);
+        let payload = first_payload(hour, padding(1));
+        let second = put_masked(&place, 1, bytes("nonce_1"), padding(1), &mut one, |out| {
+            first.write(ephemeral(1), &payload, out)
+        });
+        assert_eq!(one, vector.bytes("message_1"));
+
+        // The real responder takes it, up to its own random choices.
+        let now = WallTime(u64::from(hour) * 3600);
+        let mut out = BytesMut::new();
+        let responder = Responder::new(&bob, place.network, rng(0));
+        more::<_, Portable>(responder.receive(&one, now, &mut ReplayCache::new(), &mut out));
+        let awaiting = noise::Awaiting::new(&place.prologue(), bob.link_secret());
+        let (answering, _) = awaiting
+            .read(&unmask(&place, 1, one[..FIRST_LEN].into()))
+            .unwrap();
+        let mut two = BytesMut::new();
+        let payload = second_payload(1, padding(2));
+        let finishing = put_masked(&place, 2, bytes("nonce_2"), padding(2), &mut two, |out| {
+            answering.write(ephemeral(2), &payload, out)
+        });
+        assert_eq!(two, vector.bytes("message_2"));
+
+        let (third, _) = second
+            .unwrap()
+            .read(&unmask(&place, 2, two[..SECOND_LEN].into()))
+            .unwrap();
+        let mut three = BytesMut::new();
+        let session = third.write(&third_payload(padding(3)), &mut three).unwrap();
+        three.extend_from_slice(&padding(3).bytes());
+        assert_eq!(three, vector.bytes("message_3"));
+        let (other, _) = finishing.unwrap().read(&three[..THIRD_LEN]).unwrap();
+
+        for (hash, to_responder, to_initiator) in [
+            (session.hash, session.send, session.receive),
+            (other.hash, other.receive, other.send),
+        ] {
+            assert_eq!(hash, bytes("hash"));
+            assert!(*to_responder == bytes("key_to_responder") && *to_initiator == bytes("key_to_initiator"));
+        }
     }
 }
 

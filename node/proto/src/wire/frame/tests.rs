@@ -2,9 +2,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use warren_keys::{BlockId, BlockKind, RoutingKey};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 use crate::{
-    descriptor::fixtures::{descriptor, network},
+    descriptor::fixtures::{descriptor, network, vector_descriptors, vectors},
     ids::RequestId,
     wire::{Refusal, Routed},
 };
@@ -245,6 +247,110 @@ fn blocks_and_packets_keep_their_buffer() {
             Frame::Routed(Routed::Found { block, .. }) => assert!(range.contains(&block.bytes().as_ptr())),
             _ => {}
         }
+    }
+}
+
+#[test]
+fn vectors_agree() {
+    let network = Network::MAIN.parse().unwrap();
+    let mut seen = 0;
+    for vector in vectors("frame") {
+        let bytes = vector.bytes("bytes");
+        let (header, body) = bytes.split_first_chunk().unwrap();
+        let (kind, len) = decode_header(*header).unwrap();
+        assert_eq!(body.len(), len, "{}", vector.text("name"));
+        let frame = Frame::decode(kind, body.into(), &network).unwrap();
+        assert_eq!(encode(&frame), bytes);
+        seen += 1;
+        let (circuit, id) = (CircuitId(0x0102_0304), RequestId(0x0506_0708_090a_0b0c));
+        let right = match frame {
+            Frame::Hello(descriptor) => *descriptor == vector_descriptors()[1],
+            Frame::Ping(number) => number == 1,
+            Frame::Pong(number) => number == u64::MAX,
+            Frame::AskDescriptors { near } => near == Location::new(77),
+            Frame::Descriptors(list) => list == vector_descriptors(),
+            Frame::Create {
+                circuit: number,
+                create,
+            } => number == circuit && create.layer == 4,
+            Frame::Created {
+                circuit: number,
+                created,
+            } => number == circuit && created.auth != created.ephemeral,
+            Frame::Destroy(number) => number == circuit,
+            Frame::Packet {
+                circuit: number,
+                size,
+                ..
+            } => number == circuit && size == PacketSize::Control,
+            Frame::Routed(routed) => {
+                routed.id() == id
+                    && match routed {
+                        Routed::Request {
+                            block,
+                            htl: 18,
+                            stale: 1,
+                            branches: 3,
+                            best,
+                            ..
+                        } => block.kind == BlockKind::Signed && best == 1 << 50,
+                        Routed::NotFound { branches: 2, .. } => true,
+                        Routed::Refused {
+                            why: Refusal::Loop, ..
+                        } => true,
+                        Routed::Stored { copies: 5, .. } => true,
+                        Routed::Replicated { stored: true, .. } => true,
+                        _ => false,
+                    }
+            }
+        };
+        assert!(right, "{}", vector.text("name"));
+    }
+    assert_eq!(seen, 14);
+}
+
+#[test]
+fn vectors_with_blocks_agree() {
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(BLOCK_SIZE).collect();
+    let block = Block::identify(BlockKind::Content, Bytes::from(bytes.clone())).unwrap();
+    let (circuit, id) = (CircuitId(0x0102_0304), RequestId(0x0506_0708_090a_0b0c));
+    let mut body = BytesMut::from(&bytes[..]);
+    body.resize(PacketSize::Block.body(), 0);
+    let frames = [
+        Frame::Packet {
+            circuit,
+            size: PacketSize::Block,
+            body,
+        },
+        Frame::Routed(Routed::Found {
+            id,
+            block: block.clone(),
+            copy: true,
+        }),
+        Frame::Routed(Routed::Insert {
+            id,
+            block: block.clone(),
+            htl: 17,
+        }),
+        Frame::Routed(Routed::Collision {
+            id,
+            block: block.clone(),
+        }),
+        Frame::Routed(Routed::Replicate { id, block }),
+    ];
+    let vectors = vectors("long frame");
+    assert_eq!(vectors.len(), frames.len());
+    for (vector, frame) in vectors.iter().zip(frames) {
+        let encoded = encode(&frame);
+        let head = vector.bytes("head");
+        assert_eq!(encoded[..head.len()], head, "{}", vector.text("name"));
+        assert_eq!(
+            Sha256::digest(&encoded)[..],
+            vector.bytes("sha256"),
+            "{}",
+            vector.text("name")
+        );
+        assert!(decode(&encoded).is_ok());
     }
 }
 

@@ -2,9 +2,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use warren_keys::{BLOCK_SIZE, BlockId, BlockKind, RoutingKey};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 use crate::{
-    descriptor::fixtures::{descriptor, network},
+    descriptor::fixtures::{descriptor, network, vector_descriptors, vectors},
     geometry::{MAX_HOPS, TAG_LEN},
 };
 
@@ -131,6 +133,59 @@ fn a_block_keeps_the_packet() {
             assert!(range.contains(&block.bytes().as_ptr()));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn vectors_agree() {
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(BLOCK_SIZE).collect();
+    let block = Block::identify(BlockKind::Content, Bytes::from(bytes)).unwrap();
+    let keys = [0, 1].map(|number| <[u8; 32]>::from(Sha256::digest(format!("key {number}"))));
+    let request = |op| OnionMessage::Request(ExitRequest { id: 0x0102_0304, op });
+    let reply = |result| reply(0x0102_0304, result);
+    let fetch = ExitOp::Fetch {
+        block: BlockId::content(RoutingKey::from_bytes(keys[0])),
+        branches: 3,
+    };
+    let messages = [
+        OnionMessage::Drop(PacketSize::Control),
+        OnionMessage::Extend {
+            target: Box::new(vector_descriptors().remove(2)),
+            create: Create {
+                layer: 2,
+                ephemeral: keys[0],
+            },
+        },
+        OnionMessage::Extended(Created {
+            ephemeral: keys[0],
+            auth: keys[1],
+        }),
+        request(fetch),
+        request(ExitOp::Insert(block.clone())),
+        reply(ExitResult::Found(block.clone())),
+        reply(ExitResult::NotFound),
+        reply(ExitResult::Stored(5)),
+        reply(ExitResult::Collision(block)),
+        reply(ExitResult::Busy),
+        reply(ExitResult::Failed),
+    ];
+    let vectors = vectors("message");
+    assert_eq!(vectors.len(), messages.len());
+    for (vector, message) in vectors.iter().zip(messages) {
+        let encoded = message.encode();
+        assert_eq!(
+            encoded.len().to_string(),
+            vector.text("length"),
+            "{}",
+            vector.text("name")
+        );
+        assert_eq!(encoded[..8], vector.bytes("start"), "{}", vector.text("name"));
+        assert_eq!(
+            Sha256::digest(&encoded)[..],
+            vector.bytes("sha256"),
+            "{}",
+            vector.text("name")
+        );
     }
 }
 
