@@ -2,8 +2,6 @@
 
 use std::io;
 
-use warren_keys::Uri;
-
 /// Why a file could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -25,6 +23,9 @@ pub enum FetchError {
     /// The node is stopping, or the caller gave up.
     #[error("cancelled")]
     Cancelled,
+    /// A bug of ours.
+    #[error("an internal error: {0}")]
+    Internal(String),
 }
 
 /// Why a file could not be inserted.
@@ -32,7 +33,7 @@ pub enum FetchError {
 pub enum InsertError {
     /// Something else is stored under this key already.
     #[error("another document is already stored under this key")]
-    Collision(Option<Uri>),
+    Collision,
     /// The network could not take enough of the blocks.
     #[error("the network could not take it")]
     Unreachable,
@@ -60,4 +61,7 @@ pub enum InsertError {
     /// The node is stopping, or the caller gave up.
     #[error("cancelled")]
     Cancelled,
+    /// A bug of ours.
+    #[error("an internal error: {0}")]
+    Internal(String),
 }

@@ -10,8 +10,10 @@
 //! Deliberately not here: which block is asked for when (the machines decide), which circuit carries it (the core), and
 //! queues that outlive the process.
 
+mod budget;
 mod content;
 mod error;
+mod passes;
 mod progress;
 mod source;
 pub mod spool;

@@ -38,6 +38,8 @@ pub struct Spool {
     held: Bytes,
     disk: Option<Disk>,
     len: u64,
+    /// Pieces read since the start, the held one last.
+    read: u64,
 }
 
 struct Disk {
@@ -90,6 +92,7 @@ impl SpoolWriter {
             held: self.held.freeze(),
             disk: self.disk,
             len: self.len,
+            read: 0,
         }
     }
 }
@@ -113,40 +116,23 @@ impl Spool {
         self.disk.is_some()
     }
 
-    /// Reads from the start.
-    #[must_use]
-    pub fn reader(&mut self) -> SpoolReader<'_> {
-        SpoolReader {
-            spool: self,
-            next: 0,
-            held_given: false,
-        }
-    }
-}
-
-/// Reads a spool from the start, piece by piece.
-pub struct SpoolReader<'a> {
-    spool: &'a mut Spool,
-    next: u64,
-    held_given: bool,
-}
-
-impl SpoolReader<'_> {
     /// The next bytes; none at the end. Blocks on the disk.
     ///
     /// # Errors
     /// The disk failed, or the file was changed.
-    pub fn next(&mut self) -> io::Result<Option<Bytes>> {
-        if let Some(disk) = self.spool.disk.as_mut().filter(|disk| self.next < disk.pieces) {
-            let piece = disk.read(self.next)?;
-            self.next += 1;
-            return Ok(Some(piece));
+    pub fn read(&mut self) -> io::Result<Option<Bytes>> {
+        let number = self.read;
+        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.pieces);
+        self.read = self.read.saturating_add(1).min(on_disk + 1);
+        match &mut self.disk {
+            Some(disk) if number < on_disk => disk.read(number).map(Some),
+            _ => Ok((number == on_disk && !self.held.is_empty()).then(|| self.held.clone())),
         }
-        if self.held_given || self.spool.held.is_empty() {
-            return Ok(None);
-        }
-        self.held_given = true;
-        Ok(Some(self.spool.held.clone()))
+    }
+
+    /// Reads from the start again.
+    pub fn rewind(&mut self) {
+        self.read = 0;
     }
 }
 
@@ -200,10 +186,12 @@ mod tests {
     }
 
     fn read(spool: &mut Spool) -> Vec<u8> {
-        let (mut reader, mut all) = (spool.reader(), Vec::new());
-        while let Some(piece) = reader.next().unwrap() {
+        spool.rewind();
+        let mut all = Vec::new();
+        while let Some(piece) = spool.read().unwrap() {
             all.extend_from_slice(&piece);
         }
+        assert!(spool.read().unwrap().is_none(), "the end stays the end");
         all
     }
 
@@ -260,8 +248,7 @@ mod tests {
         let file = &mut spool.disk.as_mut().unwrap().file;
         file.seek(SeekFrom::Start(PIECE as u64 * 3)).unwrap();
         file.write_all(b"x").unwrap();
-        let mut reader = spool.reader();
-        let first_error = std::iter::from_fn(|| reader.next().transpose())
+        let first_error = std::iter::from_fn(|| spool.read().transpose())
             .find_map(Result::err)
             .unwrap();
         assert_eq!(first_error.kind(), std::io::ErrorKind::InvalidData);

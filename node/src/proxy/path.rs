@@ -14,7 +14,7 @@ pub enum Target {
     /// The start page, `/`.
     Home,
     /// A file.
-    File(FileTarget),
+    File(Box<FileTarget>),
     /// A file in a folder, which plain files are not.
     InFolder,
 }
@@ -57,7 +57,7 @@ pub fn parse(path: &str) -> Result<Target, UriError> {
         return Ok(Target::InFolder);
     }
     let name = file_name(&uri);
-    Ok(Target::File(FileTarget { uri, name }))
+    Ok(Target::File(Box::new(FileTarget { uri, name })))
 }
 
 /// Reads what a person typed or pasted into the key field: a key, or one of our own links.
@@ -143,7 +143,7 @@ mod tests {
 
     fn file(path: &str) -> FileTarget {
         match parse(path) {
-            Ok(Target::File(file)) => file,
+            Ok(Target::File(file)) => *file,
             other => panic!("{path}: {other:?}"),
         }
     }

@@ -28,8 +28,32 @@ pub(super) struct Problem {
     message: String,
     /// A link on the page, and what it is called. Always a path on this proxy.
     link: Option<(String, &'static str)>,
-    /// Values of headers beside those of every answer.
-    extra: Option<(HeaderName, HeaderValue)>,
+    /// A header beside those of every answer.
+    extra: Extra,
+}
+
+/// A header that goes with some statuses.
+#[derive(Debug)]
+enum Extra {
+    None,
+    Allow(&'static str),
+    RetryAfter,
+    /// `Content-Range` of a file of so many bytes, none of which were asked for.
+    Size(u64),
+}
+
+impl Extra {
+    fn header(self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::None => None,
+            Self::Allow(methods) => Some((header::ALLOW, HeaderValue::from_static(methods))),
+            Self::RetryAfter => Some((header::RETRY_AFTER, RETRY_AFTER)),
+            Self::Size(size) => Some((
+                header::CONTENT_RANGE,
+                HeaderValue::try_from(format!("bytes */{size}")).ok()?,
+            )),
+        }
+    }
 }
 
 impl Problem {
@@ -45,7 +69,7 @@ impl Problem {
             title,
             message: message.into(),
             link: None,
-            extra: None,
+            extra: Extra::None,
         }
     }
 
@@ -60,8 +84,8 @@ impl Problem {
         self
     }
 
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.extra = Some((name, value));
+    fn with(mut self, extra: Extra) -> Self {
+        self.extra = extra;
         self
     }
 
@@ -91,7 +115,7 @@ impl Problem {
             "This cannot be done here",
             format!("Allowed here: {allow}."),
         )
-        .header(header::ALLOW, HeaderValue::from_static(allow))
+        .with(Extra::Allow(allow))
     }
 
     pub(super) fn refused(refusal: Refusal, safe_path: Option<&str>) -> Self {
@@ -131,19 +155,18 @@ impl Problem {
             "The network did not answer in time",
             "The search was not finished. The file may be there; try again.",
         )
-        .header(header::RETRY_AFTER, RETRY_AFTER)
+        .with(Extra::RetryAfter)
         .retry(path)
     }
 
     pub(super) fn unsatisfiable(size: u64) -> Self {
-        let value = HeaderValue::try_from(format!("bytes */{size}")).unwrap_or(HeaderValue::from_static(""));
         Self::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
             "range",
             "There are no such bytes",
             format!("The file has {size} bytes; the range that was asked for lies outside."),
         )
-        .header(header::CONTENT_RANGE, value)
+        .with(Extra::Size(size))
     }
 
     pub(super) fn busy() -> Self {
@@ -153,7 +176,7 @@ impl Problem {
             "The node is busy",
             "It has as many fetches and inserts under way as it may have. Try again when some have ended.",
         )
-        .header(header::RETRY_AFTER, RETRY_AFTER)
+        .with(Extra::RetryAfter)
     }
 
     fn stopping() -> Self {
@@ -180,7 +203,7 @@ impl Problem {
                 "The network could not answer",
                 "No circuit could be built, or no node answered through it. This says nothing about the file.",
             )
-            .header(header::RETRY_AFTER, RETRY_AFTER),
+            .with(Extra::RetryAfter),
             FetchError::BadData(_) => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "bad_data",
@@ -192,13 +215,14 @@ impl Problem {
             }
             FetchError::Busy => Self::busy(),
             FetchError::Cancelled => Self::stopping(),
+            FetchError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The node has a fault", format!("{error}. Please report it.")),
         }
         .retry(path)
     }
 
     pub(super) fn insert(error: &InsertError) -> Self {
         let (status, code, title) = match error {
-            InsertError::Collision(_) => (StatusCode::CONFLICT, "collision", "The key is taken"),
+            InsertError::Collision => (StatusCode::CONFLICT, "collision", "The key is taken"),
             InsertError::Unreachable => (
                 StatusCode::BAD_GATEWAY,
                 "unreachable",
@@ -220,6 +244,11 @@ impl Problem {
                 (StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
             }
             InsertError::Spool(_) => (StatusCode::INTERNAL_SERVER_ERROR, "io", "The node's disk failed"),
+            InsertError::Internal(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The node has a fault",
+            ),
             InsertError::Busy => return Self::busy(),
             InsertError::Cancelled => return Self::stopping(),
         };
@@ -248,7 +277,7 @@ impl Problem {
             Form::Text => format!("{}\n{}\n", self.title, self.message),
         };
         let mut response = answer(self.status, form, body);
-        if let Some((name, value)) = self.extra {
+        if let Some((name, value)) = self.extra.header() {
             response.headers_mut().insert(name, value);
         }
         response

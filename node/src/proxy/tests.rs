@@ -169,7 +169,7 @@ impl Network for Fake {
             InsertKind::Key(key) => key.to_uri(),
         };
         if self.0.files.lock().unwrap().contains_key(&uri.to_string()) {
-            return Err(InsertError::Collision(None));
+            return Err(InsertError::Collision);
         }
         let size = bytes.len() as u64;
         self.0.inserted.lock().unwrap().push((bytes.into(), options));
