@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes links.txt, the test vectors of protocol sections 3 to 5, from the specification alone.
+"""Makes links.txt, the test vectors of protocol sections 3 to 5, 6.4 and 6.5, from the specification alone.
 
 Written apart from the Rust code, on the primitives of circuits.py: Noise XK from the Noise specification (revision 34), Ed25519
 from RFC 8032, BLAKE3's longer outputs from its paper. No library. Slow, not constant time, for vectors only.
@@ -194,7 +194,7 @@ def record(key, number, used):
     return seal(key, number, b"", used.ljust(4078, b"\0") + struct.pack(">H", len(used)))
 
 
-# ---- sections 5.2 and 5.5: frames and messages ----
+# ---- sections 5.2, 6.4 and 6.5: frames and messages ----
 def frame(kind, body):
     return bytes([kind]) + len(body).to_bytes(3, "big") + body
 
@@ -210,7 +210,7 @@ def show(kind, **values):
 
 
 def main():
-    print("# Made by links.py. Sections 3.1 and 3.2, 4, 5.1, 5.2, 5.5.")
+    print("# Made by links.py. Sections 3.1 and 3.2, 4, 5.1, 5.2, 6.4 and 6.5.")
     nodes = [Node(secret(f"node {i}")) for i in range(3)]
     addresses = [("192.0.2.1", 9440), ("2001:db8::1", 1), ("127.0.0.1", 65535), ("::1", 443)]
     descriptors = []

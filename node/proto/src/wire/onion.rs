@@ -1,4 +1,4 @@
-//! What a circuit packet carries inside all its layers (protocol §5.5).
+//! What a circuit packet carries inside all its layers (protocol §6.4, §6.5).
 //!
 //! A command, the length of its data, the data, and zeros up to the end. The zeros are checked: a packet has one encoding,
 //! and nobody can hide a mark in it.
