@@ -178,6 +178,29 @@ fn a_buffer_that_was_cut_short_is_refused_not_a_panic() {
 }
 
 #[test]
+fn nearly_empty_records_take_no_room() {
+    // The worst that a peer can do: one byte a record, and always part of the next record, so that the gap cannot just close.
+    let (mut sealer, mut opener) = (sealer(), opener());
+    let mut wire = BytesMut::new();
+    for number in 0..3000 {
+        sealer.write(&[7]);
+        sealer.flush();
+        wire.extend_from_slice(&sealer.take());
+        let now = wire.split_to(wire.len() - 100);
+        feed(&mut opener, &now).unwrap();
+        assert_eq!(opener.stream().len(), number);
+        assert!(
+            opener.buf.len() <= number + WIDEST_GAP + 2 * RECORD_LEN,
+            "{} bytes kept",
+            opener.buf.len()
+        );
+        assert!(opener.buf.capacity() < 256 * 1024);
+    }
+    feed(&mut opener, &wire).unwrap();
+    assert_eq!(opener.stream(), vec![7; 3000]);
+}
+
+#[test]
 fn keys_change_together() {
     /// Seals nothing, but says under which key it would have: a change of keys needs too many records for a real cipher here.
     struct Count(u64);
