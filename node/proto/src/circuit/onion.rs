@@ -1,4 +1,4 @@
-//! Onion layers: what each hop's keys do to a packet (protocol §6.3, §6.4).
+//! Onion layers: what each hop's keys do to a packet (protocol §6.3).
 //!
 //! A packet's body has one of two constant lengths on every link. The layer of hop `i` covers its first `size.layer(i)`
 //! bytes, of which the last sixteen are the tag; what lies behind is filler of zeros. Opening a layer leaves sixteen more

@@ -1,4 +1,4 @@
-//! All circuits that run over one link, of both directions (protocol §6.1, §6.4).
+//! All circuits that run over one link, of both directions (protocol §6.1, §6.6).
 //!
 //! A circuit is here in one of three roles: it arrives from the peer ([`RelayCircuit`]), it goes through to the peer on behalf
 //! of another link, or it starts at this node ([`OriginCircuit`]).
@@ -22,7 +22,7 @@ use warren_keys::NodeId;
 
 use crate::{
     circuit::{
-        CIRCUIT_IDLE, HOP_TIMEOUT, MAX_CIRCUITS, ntor,
+        CIRCUIT_IDLE, EXTEND_TIMEOUT, HOP_TIMEOUT, MAX_CIRCUITS, ntor,
         onion::HopCipher,
         origin::{Blame, OriginCircuit, Step},
         relay::{Arrival, RelayCircuit},
@@ -102,8 +102,43 @@ enum EndedBy {
 
 enum Role<A> {
     Relay(RelayCircuit<A>),
-    Through { from: CircuitAddr, open: bool },
+    Through(Through),
     Origin(OriginCircuit<A>),
+}
+
+/// A circuit that goes on to the peer from another link.
+struct Through {
+    from: CircuitAddr,
+    /// Whether the peer has accepted it.
+    open: bool,
+    used: Time,
+}
+
+impl<A: Aead> Role<A> {
+    /// When it may be dropped for want of packets; `None` while it waits for an answer, and for the own client's circuits.
+    fn idle_at(&self) -> Option<Time> {
+        match self {
+            Self::Relay(relay) if !relay.extending() => Some(relay.used() + CIRCUIT_IDLE),
+            Self::Through(through) if through.open => Some(through.used + CIRCUIT_IDLE),
+            Self::Relay(_) | Self::Through(_) | Self::Origin(_) => None,
+        }
+    }
+
+    /// The circuit's other half, on another link of this node.
+    fn other(&self) -> Option<CircuitAddr> {
+        match self {
+            Self::Relay(relay) => relay.next(),
+            Self::Through(through) => Some(through.from),
+            Self::Origin(_) => None,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Origin(origin) => origin.blame(),
+            Self::Relay(_) | Self::Through(_) => Blame(None),
+        }
+    }
 }
 
 struct Entry<A> {
@@ -222,11 +257,12 @@ impl<A: Aead> Switch<A> {
             return self.late(id);
         };
         match &mut entry.role {
-            Role::Relay(_) | Role::Through { open: true, .. } => Err(Offence::Unexpected),
-            Role::Through { from, open } => {
-                *open = true;
+            Role::Relay(_) | Role::Through(Through { open: true, .. }) => Err(Offence::Unexpected),
+            Role::Through(through) => {
+                through.open = true;
+                through.used = now;
                 let (from, next) = (
-                    *from,
+                    through.from,
                     CircuitAddr {
                         link: self.ends.link,
                         circuit: id,
@@ -240,7 +276,7 @@ impl<A: Aead> Switch<A> {
                         created,
                     },
                 );
-                self.set_deadline(id, None);
+                self.set_deadline(id, Some(now + CIRCUIT_IDLE));
                 Ok(())
             }
             Role::Origin(origin) => {
@@ -283,7 +319,7 @@ impl<A: Aead> Switch<A> {
                             target,
                             create,
                         });
-                        self.set_deadline(id, Some(now + HOP_TIMEOUT));
+                        self.set_deadline(id, Some(now + EXTEND_TIMEOUT));
                     }
                     Ok(Arrival::Request(request)) if self.ends.services.exit => {
                         out.core(LinkEvent::ExitRequest { circuit: id, request });
@@ -295,12 +331,13 @@ impl<A: Aead> Switch<A> {
                 }
                 Ok(())
             }
-            Role::Through { open: false, .. } => Err(Offence::Unexpected),
-            Role::Through { from, .. } => {
+            Role::Through(Through { open: false, .. }) => Err(Offence::Unexpected),
+            Role::Through(through) => {
+                through.used = now;
                 out.link(
-                    from.link,
+                    through.from.link,
                     LinkCommand::Backward {
-                        circuit: from.circuit,
+                        circuit: through.from.circuit,
                         size,
                         body,
                     },
@@ -320,26 +357,16 @@ impl<A: Aead> Switch<A> {
         let Some(entry) = self.circuits.get(&id) else {
             return self.late(id);
         };
-        let blame = match &entry.role {
-            Role::Origin(origin) => origin.blame(),
-            Role::Relay(_) | Role::Through { .. } => Blame(None),
-        };
+        let blame = entry.role.blame();
         self.end(id, EndedBy::Peer, blame, out);
         Ok(())
     }
 
     /// Another link is gone, and with it all circuits that went on over it.
     pub(crate) fn undeliverable(&mut self, link: LinkId, out: &mut Outlet) {
-        let lost: Vec<CircuitId> = self
-            .circuits
-            .iter()
-            .filter(|(_, entry)| match &entry.role {
-                Role::Relay(relay) => relay.next().is_some_and(|next| next.link == link),
-                Role::Through { from, .. } => from.link == link,
-                Role::Origin(_) => false,
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let elsewhere = |role: &Role<A>| role.other().is_some_and(|other| other.link == link);
+        let lost = self.circuits.iter().filter(|(_, entry)| elsewhere(&entry.role));
+        let lost: Vec<CircuitId> = lost.map(|(id, _)| *id).collect();
         for id in lost {
             self.end(id, EndedBy::Switch, Blame(None), out);
         }
@@ -347,11 +374,10 @@ impl<A: Aead> Switch<A> {
 
     /// Another link could not take a packet for its circuit `other`: a gap that the circuit cannot survive.
     pub(crate) fn refused(&mut self, other: CircuitAddr, out: &mut Outlet) {
-        let circuit = self.circuits.iter().find(|(_, entry)| match &entry.role {
-            Role::Relay(relay) => relay.next() == Some(other),
-            Role::Through { from, .. } => *from == other,
-            Role::Origin(_) => false,
-        });
+        let circuit = self
+            .circuits
+            .iter()
+            .find(|(_, entry)| entry.role.other() == Some(other));
         if let Some(id) = circuit.map(|(id, _)| *id) {
             self.end(id, EndedBy::Switch, Blame(None), out);
         }
@@ -366,18 +392,15 @@ impl<A: Aead> Switch<A> {
     pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut Outlet) {
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(time, _)| *time <= now) {
             self.set_deadline(id, None);
-            let Some(entry) = self.circuits.get(&id) else {
+            let Some(role) = self.circuits.get(&id).map(|entry| &entry.role) else {
                 continue;
             };
-            let blame = match &entry.role {
-                Role::Relay(relay) if !relay.extending() && now < relay.used() + CIRCUIT_IDLE => {
-                    let until = relay.used() + CIRCUIT_IDLE;
-                    self.set_deadline(id, Some(until));
-                    continue;
-                }
-                Role::Relay(_) | Role::Through { .. } => Blame(None),
-                Role::Origin(origin) => origin.blame(),
-            };
+            if let Some(until) = role.idle_at().filter(|until| *until > now) {
+                // It was used since the deadline was set.
+                self.set_deadline(id, Some(until));
+                continue;
+            }
+            let blame = role.blame();
             self.end(id, EndedBy::Switch, blame, out);
         }
     }
@@ -447,22 +470,19 @@ impl<A: Aead> Switch<A> {
         if by != EndedBy::Peer {
             out.destroy(id);
         }
+        // A relay's continuation is told in any case: if not the other link but the core ended it, nobody else would.
+        let known = by == EndedBy::Inside && matches!(entry.role, Role::Through(_));
+        if let Some(other) = entry.role.other().filter(|_| !known) {
+            out.link(other.link, LinkCommand::Destroy(other.circuit));
+        }
         match entry.role {
             Role::Relay(relay) => {
                 self.arrived -= 1;
-                // Told even when the other link was the one that said so: the core can say it too, and once too often is harmless.
-                if let Some(next) = relay.next() {
-                    out.link(next.link, LinkCommand::Destroy(next.circuit));
-                }
                 if relay.concerns_core() {
                     out.core(LinkEvent::CircuitGone(id));
                 }
             }
-            Role::Through { from, .. } => {
-                if by != EndedBy::Inside {
-                    out.link(from.link, LinkCommand::Destroy(from.circuit));
-                }
-            }
+            Role::Through(_) => {}
             Role::Origin(origin) => {
                 self.origins.remove(&origin.name());
                 if by != EndedBy::Inside {

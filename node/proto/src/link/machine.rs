@@ -1,4 +1,4 @@
-//! One link to a neighbour, after its handshake (protocol §5.3).
+//! One link to a neighbour, after its handshake (protocol §5).
 //!
 //! Received bytes become records, frames, and then events; frames wait in a fair queue until the socket can take them and
 //! become records again. The circuits that run over the link live in its [`Switch`].

@@ -1,9 +1,9 @@
-//! What waits for a link's socket, and in which order it goes (protocol §5.4).
+//! What waits for a link's socket, and in which order it goes (protocol §6.7).
 //!
 //! Link control goes first: it is small, bounded, and others wait for it. Routed messages and circuits share what is left
-//! evenly, by deficit round robin (Shreedhar, Varghese 1995). Within the circuits each gets its turn, and a circuit that had
-//! nothing waiting comes before those that have (RFC 8290, the flow-queueing half of fq_codel), so that one request of
-//! a person goes before a stranger's bulk. Within the routed messages the short ones and the blocks are two such flows.
+//! evenly, byte for byte. Within the circuits each gets its turn (deficit round robin: Shreedhar, Varghese 1995), and a circuit
+//! that had nothing waiting comes before those that have (RFC 8290, the flow-queueing half of fq_codel), so that one
+//! request of a person goes before a stranger's bulk. Within the routed messages the short ones and the blocks are two such flows.
 //!
 //! Invariants: frames of one circuit keep their order; every byte that waits is counted; no flow goes over its budget;
 //! nothing is encoded before the socket can take it, so a frame that arrives late can still go first.
@@ -53,15 +53,8 @@ enum RoutedFlow {
     Block,
 }
 
-/// The classes that share the link evenly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Class {
-    Routed,
-    Circuits,
-}
-
 /// All that waits on one link.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     control: VecDeque<Frame>,
     control_bytes: usize,
@@ -69,23 +62,8 @@ pub(crate) struct SendQueue {
     pings: usize,
     routed: Fair<RoutedFlow, Routed>,
     circuits: Fair<CircuitId, Packet>,
-    turn: Class,
-    left: usize,
-}
-
-impl Default for SendQueue {
-    fn default() -> Self {
-        Self {
-            control: VecDeque::new(),
-            control_bytes: 0,
-            gossip_bytes: 0,
-            pings: 0,
-            routed: Fair::default(),
-            circuits: Fair::default(),
-            turn: Class::Circuits,
-            left: QUANTUM,
-        }
-    }
+    /// Bytes that routed messages are ahead of circuits since both wait.
+    lead: isize,
 }
 
 impl SendQueue {
@@ -156,30 +134,23 @@ impl SendQueue {
             }
             return Some(frame);
         }
-        match (self.routed.is_empty(), self.circuits.is_empty()) {
+        let routed_next = match (self.routed.is_empty(), self.circuits.is_empty()) {
             (true, true) => return None,
-            // The one that is alone owes nothing to the other.
-            (true, false) => (self.turn, self.left) = (Class::Circuits, QUANTUM),
-            (false, true) => (self.turn, self.left) = (Class::Routed, QUANTUM),
-            (false, false) if self.left == 0 => {
-                self.left = QUANTUM;
-                self.turn = if self.turn == Class::Routed {
-                    Class::Circuits
-                } else {
-                    Class::Routed
-                };
+            (false, false) => self.lead < 0,
+            (alone, _) => {
+                // Who is alone owes nothing to the other.
+                self.lead = 0;
+                !alone
             }
-            (false, false) => {}
-        }
-        match self.turn {
-            Class::Routed => self.routed.pop().map(|(cost, _, message)| {
-                self.left = self.left.saturating_sub(cost);
-                Frame::Routed(message)
-            }),
-            Class::Circuits => self.circuits.pop().map(|(cost, circuit, Packet { size, body })| {
-                self.left = self.left.saturating_sub(cost);
-                Frame::Packet { circuit, size, body }
-            }),
+        };
+        if routed_next {
+            let (cost, _, message) = self.routed.pop()?;
+            self.lead = self.lead.saturating_add_unsigned(cost);
+            Some(Frame::Routed(message))
+        } else {
+            let (cost, circuit, Packet { size, body }) = self.circuits.pop()?;
+            self.lead = self.lead.saturating_sub_unsigned(cost);
+            Some(Frame::Packet { circuit, size, body })
         }
     }
 
@@ -352,3 +323,6 @@ impl<K: Ord + Copy, T> Fair<K, T> {
         self.bytes == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

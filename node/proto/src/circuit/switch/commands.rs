@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{EndedBy, Entry, Outlet, Role, Switch};
+use super::{EndedBy, Entry, Outlet, Role, Switch, Through};
 use crate::{
     circuit::{
         CIRCUIT_IDLE, EXTEND_TIMEOUT, HOP_TIMEOUT,
@@ -107,7 +107,11 @@ impl<A: Aead> Switch<A> {
         out.queue.push_control(Frame::Create { circuit, create });
         self.enter(
             circuit,
-            Role::Through { from, open: false },
+            Role::Through(Through {
+                from,
+                open: false,
+                used: now,
+            }),
             Some(now + EXTEND_TIMEOUT),
         );
     }
@@ -164,10 +168,11 @@ impl<A: Aead> Switch<A> {
     /// A packet goes on to the peer as it is.
     fn forward(&mut self, now: Time, id: CircuitId, size: PacketSize, body: BytesMut, out: &mut Outlet) {
         if let Some(Entry {
-            role: Role::Through { .. },
+            role: Role::Through(through),
             ..
-        }) = self.circuits.get(&id)
+        }) = self.circuits.get_mut(&id)
         {
+            through.used = now;
             self.send(now, id, size, body, out);
         }
     }

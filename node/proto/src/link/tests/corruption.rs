@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc};
 use bytes::BytesMut;
 
 use crate::{
-    geometry::{PacketSize, TAG_LEN},
+    geometry::PacketSize,
     ids::OriginId,
     link::{
         api::{LinkCommand, LinkEvent},
@@ -55,6 +55,8 @@ struct Outcome {
     replies: usize,
     /// Requests that reached the exit.
     asked: usize,
+    /// Packets that the relay behind the hostile one passed on after the attack.
+    passed_on: usize,
 }
 
 /// A circuit over three hops whose relay number `relay` (1 or 2) changes one packet. The circuit has to die, all of it.
@@ -65,6 +67,16 @@ fn attack(relay: usize, way: Way, size: PacketSize, act: Change) -> Outcome {
     net.told(0);
     let done = Rc::new(Cell::new(false));
     net.nodes[relay].hook = Some(change(way, size, Rc::clone(&done), act));
+    let passed_on = Rc::new(Cell::new(0));
+    if way == Way::Forward && relay + 1 < HOPS {
+        let (done, passed_on) = (Rc::clone(&done), Rc::clone(&passed_on));
+        net.nodes[relay + 1].hook = Some(Box::new(move |command| {
+            if done.get() && matches!(command, LinkCommand::Forward { .. }) {
+                passed_on.set(passed_on.get() + 1);
+            }
+            vec![command]
+        }));
+    }
     let request = match (way, size) {
         // The answer to an insert is a control packet, the answer to a fetch a block packet.
         (Way::Forward, PacketSize::Control) | (Way::Backward, PacketSize::Block) => fetch(1, &block(1)),
@@ -103,6 +115,7 @@ fn attack(relay: usize, way: Way, size: PacketSize, act: Change) -> Outcome {
             .iter()
             .filter(|event| matches!(event, LinkEvent::ExitRequest { .. }))
             .count(),
+        passed_on: passed_on.get(),
     }
 }
 
@@ -116,13 +129,11 @@ fn everywhere(mut attack_at: impl FnMut(usize, Way, PacketSize)) {
     }
 }
 
-/// Bits at the start, in the middle, and at both edges of each tag and each piece of filler.
+/// Bits at the start, in the middle, at both edges of each tag, and at both ends of the filler.
 fn telling_bits(size: PacketSize) -> impl Iterator<Item = usize> {
-    let edges = (0..=5).flat_map(move |layer| [size.layer(layer) - 1, size.layer(layer) - TAG_LEN]);
-    [0, 1, 2, 3, 7, size.body() / 2]
-        .into_iter()
-        .chain(edges)
-        .map(|byte| byte * 8 + byte % 8)
+    let edges = (1..=HOPS).flat_map(move |layer| [size.layer(layer) - 1, size.layer(layer)]);
+    let ends = [0, size.body() / 2, size.layer(5), size.body() - 1];
+    ends.into_iter().chain(edges).map(|byte| byte * 8 + byte % 8)
 }
 
 #[test]
@@ -135,6 +146,7 @@ fn a_flipped_bit_kills_the_circuit() {
             };
             let outcome = attack(relay, way, size, Rc::new(flip));
             assert_eq!(outcome.replies, 0, "bit {bit}");
+            assert_eq!(outcome.passed_on, 0, "bit {bit}: the next hop has to notice");
             assert_eq!(outcome.asked, usize::from(way == Way::Backward), "bit {bit}");
         }
     });

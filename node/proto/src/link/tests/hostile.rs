@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::{
-    circuit::{CIRCUIT_BUDGET, MAX_CIRCUITS, ntor::ClientHandshake, onion::HopCipher},
+    circuit::{CIRCUIT_BUDGET, CIRCUIT_IDLE, MAX_CIRCUITS, ntor::ClientHandshake, onion::HopCipher},
     crypto::Portable,
     descriptor::{Descriptor, Services},
     geometry::PacketSize,
@@ -757,4 +757,217 @@ fn an_answer_twice_ends_the_circuit() {
             .iter()
             .any(|frame| matches!(frame, Frame::Destroy(CircuitId(1))))
     );
+}
+
+#[test]
+fn a_circuit_that_goes_on_to_a_silent_peer_is_dropped_in_the_end() {
+    let mut raw = Raw::up();
+    let from = CircuitAddr {
+        link: LinkId(5),
+        circuit: CircuitId(8),
+    };
+    raw.link.command(
+        NOW,
+        LinkCommand::OpenThrough {
+            from,
+            create: create(1),
+        },
+    );
+    raw.send(&Frame::Created {
+        circuit: CircuitId(2),
+        created: created(),
+    });
+    raw.frames();
+    let mut steps = 0;
+    while raw.link.circuits() == 1 {
+        raw.now = raw.now + Duration::from_secs(30);
+        raw.send(&Frame::Ping(1));
+        raw.link.handle_timeout(raw.now);
+        raw.frames();
+        steps += 1;
+        assert!(Duration::from_secs(30) * steps <= CIRCUIT_IDLE + Duration::from_secs(30));
+    }
+    assert_eq!(raw.fault(), None);
+    assert!(matches!(
+        raw.link.poll_output(),
+        Some(LinkOutput::Link(LinkId(5), LinkCommand::Destroy(CircuitId(8))))
+    ));
+}
+
+#[test]
+fn an_extension_that_cannot_be_delivered_ends_the_circuit() {
+    let target = Box::new(Descriptor::clone(&node(7, Services::ALL).1));
+    let next = CircuitAddr {
+        link: LinkId(5),
+        circuit: CircuitId(2),
+    };
+    let extended = || {
+        let mut raw = Raw::up();
+        let mut cipher = raw.open(1);
+        raw.say(
+            1,
+            &mut cipher,
+            &OnionMessage::Extend {
+                target: target.clone(),
+                create: create(1),
+            },
+        );
+        raw.link.command(
+            NOW,
+            LinkCommand::Extended {
+                circuit: CircuitId(1),
+                next,
+                created: created(),
+            },
+        );
+        assert!(matches!(raw.frames()[..], [Frame::Packet { .. }]));
+        raw
+    };
+    let mut raw = extended();
+    raw.link.undeliverable(NOW, LinkId(6));
+    assert_eq!(raw.link.circuits(), 1, "another link");
+    raw.link.undeliverable(NOW, LinkId(5));
+    assert!(raw.destroyed(1));
+
+    let mut raw = extended();
+    raw.link.refused(
+        NOW,
+        CircuitAddr {
+            circuit: CircuitId(4),
+            ..next
+        },
+    );
+    assert_eq!(raw.link.circuits(), 1, "another circuit");
+    raw.link.refused(NOW, next);
+    assert!(raw.destroyed(1));
+    assert!(matches!(
+        raw.link.poll_output(),
+        Some(LinkOutput::Link(LinkId(5), LinkCommand::Destroy(CircuitId(2))))
+    ));
+}
+
+/// Random frames of a peer, in random order, some of them fitting.
+mod any_order {
+    use proptest::prelude::*;
+    use warren_keys::Location;
+
+    use super::*;
+    use crate::ids::RequestId;
+    use crate::wire::{Refusal, Routed};
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let circuit = (0..12_u32).prop_map(CircuitId);
+        prop_oneof![
+            any::<u64>().prop_map(Frame::Ping),
+            (0..3_u64).prop_map(Frame::Pong),
+            Just(Frame::AskDescriptors {
+                near: Location::new(1)
+            }),
+            Just(Frame::Descriptors(vec![])),
+            (circuit.clone(), 0..5_u8, any::<[u8; 32]>()).prop_map(|(circuit, layer, ephemeral)| {
+                Frame::Create {
+                    circuit,
+                    create: Create { layer, ephemeral },
+                }
+            }),
+            circuit.clone().prop_map(|circuit| Frame::Created {
+                circuit,
+                created: created()
+            }),
+            circuit.clone().prop_map(Frame::Destroy),
+            (circuit, any::<bool>()).prop_map(|(circuit, large)| {
+                let size = if large {
+                    PacketSize::Block
+                } else {
+                    PacketSize::Control
+                };
+                Frame::Packet {
+                    circuit,
+                    size,
+                    body: BytesMut::zeroed(size.body()),
+                }
+            }),
+            any::<u64>().prop_map(|id| Frame::Routed(Routed::Refused {
+                id: RequestId(id),
+                why: Refusal::Busy
+            })),
+        ]
+    }
+
+    fn command() -> impl Strategy<Value = u8> {
+        0..9_u8
+    }
+
+    fn obey(raw: &mut Raw, command: u8, number: u32) {
+        let (circuit, addr) = (
+            CircuitId(number),
+            CircuitAddr {
+                link: LinkId(5),
+                circuit: CircuitId(number),
+            },
+        );
+        let body = BytesMut::zeroed(PacketSize::Control.body());
+        let peer = Descriptor::clone(&node(PEER, Services::ALL).1);
+        let origin = OriginId(number.into());
+        raw.link.command(
+            raw.now,
+            match command {
+                0 => LinkCommand::OpenOrigin {
+                    origin,
+                    path: vec![peer],
+                },
+                1 => LinkCommand::OriginSend {
+                    origin,
+                    request: fetch(number, &block(1)),
+                },
+                2 => LinkCommand::CloseOrigin(origin),
+                3 => LinkCommand::OpenThrough {
+                    from: addr,
+                    create: create(1),
+                },
+                4 => LinkCommand::ExtendFailed(circuit),
+                5 => LinkCommand::Extended {
+                    circuit,
+                    next: addr,
+                    created: created(),
+                },
+                6 => LinkCommand::Forward {
+                    circuit,
+                    size: PacketSize::Control,
+                    body,
+                },
+                7 => LinkCommand::Backward {
+                    circuit,
+                    size: PacketSize::Control,
+                    body,
+                },
+                _ => LinkCommand::Destroy(circuit),
+            },
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn never_panics_and_accounts_for_all(
+            steps in proptest::collection::vec((frame(), proptest::option::of((command(), 0..12_u32)), 0..40_u64), 1..60)
+        ) {
+            let mut raw = Raw::up();
+            for (frame, inside, seconds) in steps {
+                raw.now = raw.now + Duration::from_secs(seconds);
+                raw.link.handle_timeout(raw.now);
+                if let Some((kind, number)) = inside {
+                    obey(&mut raw, kind, number);
+                }
+                raw.send(&frame);
+                raw.frames();
+                prop_assert_eq!(raw.link.queued_bytes(), 0, "all was taken");
+                if raw.fault().is_some() {
+                    prop_assert_eq!(raw.link.circuits(), 0);
+                    prop_assert_eq!(raw.link.poll_timeout(), None);
+                }
+            }
+        }
+    }
 }
