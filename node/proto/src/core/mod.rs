@@ -1,3 +1,304 @@
 //! The core machine: the decisions of one node.
+//!
+//! [`Core`] composes three machines that do not know each other: the [`Router`] (key routing), the [`Topology`] (whom to
+//! link to) and the client's [`Pool`] (own circuits). What they share passes through here: links come and go for all of
+//! them; exits turn requests of circuits into routed ones; circuits that need a new link wait for it here.
+//!
+//! # Invariants
+//!
+//! 1. After each input all machines are drained into one queue of outputs, so the order of outputs follows from the order
+//!    of inputs alone.
+//! 2. A link that the topology does not want, or has given up, does not exist for anybody: its events are ignored.
+//! 3. Every wish for an extension or an own circuit ends, at the latest after `waiting::WAIT`.
+//!
+//! # What is deliberately absent
+//!
+//! Byte work (see [`crate::link`]), the datastore, and whole files (see [`crate::client`]).
 
 pub mod api;
+mod duties;
+mod exits;
+mod status;
+mod waiting;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use self::{
+    api::{CoreInput, CoreOutput, DialTarget},
+    exits::Exits,
+    waiting::Waiting,
+};
+pub use self::{
+    exits::MAX_PER_CIRCUIT,
+    status::{CoreStatus, LinkStatus},
+};
+use crate::{
+    client::{PinnedEntry, Pool, PoolSettings, RelayView},
+    descriptor::Descriptor,
+    ids::{LinkId, OriginId},
+    link::api::{LinkCommand, LinkEvent},
+    routing::{Limits, Router},
+    time::{Time, WallTime},
+    topology::{Topology, TopologySettings},
+};
+use warren_keys::NodeId;
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct CoreConfig {
+    /// This node's descriptor; its services are what this node does.
+    pub descriptor: Descriptor,
+    /// Links, seeds, and what may be dialled.
+    pub topology: TopologySettings,
+    /// Bounds of the router.
+    pub limits: Limits,
+    /// How own circuits are built.
+    pub pool: PoolSettings,
+    /// Descriptors from an earlier run.
+    pub known: Vec<Descriptor>,
+    /// Pinned entries from an earlier run.
+    pub entries: Vec<PinnedEntry>,
+}
+
+/// The core machine.
+#[derive(Debug)]
+pub struct Core {
+    router: Router,
+    topology: Topology,
+    pool: Pool,
+    exits: Exits,
+    waiting: Waiting,
+    /// Own circuits that were handed to a link.
+    origins: BTreeMap<OriginId, LinkId>,
+    entries: Vec<PinnedEntry>,
+    output: VecDeque<CoreOutput>,
+}
+
+/// The directory as the client's pool sees it.
+struct Fit<'a> {
+    topology: &'a Topology,
+    now: Time,
+}
+
+impl RelayView for Fit<'_> {
+    fn relays(&self) -> impl Iterator<Item = &Descriptor> {
+        self.topology.fit(self.now)
+    }
+
+    fn relay(&self, node: &NodeId) -> Option<&Descriptor> {
+        self.topology.fit_one(self.now, node)
+    }
+}
+
+impl Core {
+    /// A core without links. `seed` must be secret randomness: it decides whom this node's circuits use.
+    #[must_use]
+    pub fn new(now: Time, wall: WallTime, config: CoreConfig, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut next = || {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            ChaCha20Rng::from_seed(seed)
+        };
+        let (here, stores) = (config.descriptor.location(), config.descriptor.services.store);
+        let mut pool = Pool::new(config.pool, next());
+        pool.restore_entries(config.entries.clone());
+        let mut core = Self {
+            router: Router::new(here, stores, config.limits, next()),
+            topology: Topology::new(
+                now,
+                wall,
+                config.descriptor,
+                config.topology,
+                config.known,
+                next(),
+            ),
+            pool,
+            exits: Exits::default(),
+            waiting: Waiting::default(),
+            origins: BTreeMap::new(),
+            entries: config.entries,
+            output: VecDeque::new(),
+        };
+        core.keep_entries();
+        core
+    }
+
+    /// Takes an input in.
+    pub fn input(&mut self, now: Time, wall: WallTime, input: CoreInput) {
+        match input {
+            CoreInput::Link(link, event) => self.link_event(now, wall, link, event),
+            CoreInput::LinkDown { link, misbehaved } => {
+                self.topology.down(now, link, misbehaved);
+                self.lost_link(now, link);
+            }
+            CoreInput::DialFailed(node) => {
+                self.topology.dial_failed(now, node);
+                self.unreachable(now, &node);
+            }
+            CoreInput::Store(ticket, answer) => self.router.store(now, ticket, answer),
+            CoreInput::Client(command) => self.pool.command(now, command),
+        }
+        self.drain(now, wall);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<CoreOutput> {
+        self.output.pop_front()
+    }
+
+    /// When [`Core::handle_timeout`] must be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        [
+            self.router.poll_timeout(),
+            self.topology.poll_timeout(),
+            self.pool.poll_timeout(),
+            self.waiting.next_expiry(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Looks after everything that is due.
+    pub fn handle_timeout(&mut self, now: Time, wall: WallTime) {
+        self.router.handle_timeout(now);
+        self.topology.handle_timeout(now, wall);
+        self.pool.handle_timeout(now);
+        for waiter in self.waiting.expired(now) {
+            self.give_up(now, waiter);
+        }
+        self.drain(now, wall);
+    }
+
+    /// Replaces this node's descriptor (signed anew each `DESCRIPTOR_RENEWAL`, or because something in it changed).
+    pub fn set_descriptor(&mut self, now: Time, wall: WallTime, descriptor: Descriptor) {
+        self.router.set_stores(descriptor.services.store);
+        self.topology.set_own(descriptor);
+        self.drain(now, wall);
+    }
+
+    /// Adds a node to find the network by.
+    pub fn add_seed(&mut self, now: Time, wall: WallTime, seed: DialTarget) {
+        self.topology.add_seed(now, seed);
+        self.drain(now, wall);
+    }
+
+    /// The descriptors that are known, to be saved.
+    pub fn known(&self) -> impl Iterator<Item = &Descriptor> {
+        self.topology.descriptors()
+    }
+
+    /// The pinned entries, to be saved.
+    #[must_use]
+    pub fn entries(&self) -> &[PinnedEntry] {
+        &self.entries
+    }
+
+    /// The hops of an own circuit, for its owner's eyes.
+    #[must_use]
+    pub fn path_of(&self, origin: OriginId) -> Option<&[NodeId]> {
+        self.pool.path_of(origin)
+    }
+
+    /// A snapshot.
+    #[must_use]
+    pub fn status(&self, now: Time) -> CoreStatus {
+        let (circuits_ready, circuits_building) = self.pool.circuit_count();
+        CoreStatus {
+            links: self
+                .topology
+                .links()
+                .map(|link| {
+                    let (requests, window) = self.router.window(link.link).unwrap_or_default();
+                    LinkStatus {
+                        link,
+                        requests,
+                        window,
+                    }
+                })
+                .collect(),
+            known_nodes: self.topology.known(),
+            banned_nodes: self.topology.banned(now),
+            router: self.router.stats(),
+            open: self.router.open(),
+            exit_requests: self.exits.open(),
+            waiting_circuits: self.waiting.len(),
+            circuits_ready,
+            circuits_building,
+        }
+    }
+
+    fn link_event(&mut self, now: Time, wall: WallTime, link: LinkId, event: LinkEvent) {
+        if let LinkEvent::Up { peer, dialled } = event {
+            self.link_up(now, wall, link, *peer, dialled);
+            return;
+        }
+        // A link that was given up may still have said something.
+        if self.topology.node_of(link).is_none() {
+            return;
+        }
+        match event {
+            LinkEvent::Up { .. } => {}
+            LinkEvent::Gossip(frame) => self.topology.gossip(now, wall, link, frame),
+            LinkEvent::Pong(number) => self.topology.pong(now, link, number),
+            LinkEvent::Routed(message) => self.router.routed(now, link, message),
+            LinkEvent::ExtendWanted {
+                circuit,
+                target,
+                create,
+            } => {
+                self.extend(now, wall, link, circuit, &target, create);
+            }
+            LinkEvent::ExitRequest { circuit, request } => self.exit_request(now, link, circuit, request),
+            LinkEvent::CircuitGone(circuit) => self.circuit_gone(link, circuit),
+            LinkEvent::OriginReady(origin) => self.pool.origin_ready(now, origin),
+            LinkEvent::OriginReply { origin, reply } => self.pool.origin_reply(now, origin, reply),
+            LinkEvent::OriginClosed { origin, blame } => {
+                self.origins.remove(&origin);
+                self.pool.origin_closed(now, origin, blame);
+            }
+        }
+    }
+
+    fn link_up(&mut self, now: Time, wall: WallTime, link: LinkId, peer: Descriptor, dialled: bool) {
+        let (node, location, stores) = (peer.identity, peer.location(), peer.services.store);
+        if !self.topology.up(now, wall, link, peer, dialled) {
+            if self.topology.link_to(&node).is_none() {
+                self.unreachable(now, &node);
+            }
+            return;
+        }
+        // An earlier link to the same node may have been closed for this one.
+        self.drain_topology(now);
+        self.router.neighbour_up(link, location, stores);
+        for waiter in self.waiting.take(&node) {
+            self.go_on(link, waiter);
+        }
+        self.topology.circuit_opened(now, link);
+        self.pool.directory_changed();
+    }
+
+    /// Drains all machines until nothing moves.
+    fn drain(&mut self, now: Time, wall: WallTime) {
+        loop {
+            let moved = self.drain_topology(now) | self.drain_router(now) | self.drain_pool(now, wall);
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, command: LinkCommand) {
+        self.output.push_back(CoreOutput::Link(link, command));
+    }
+
+    fn keep_entries(&mut self) {
+        self.topology
+            .set_entries(self.entries.iter().map(|entry| entry.node));
+    }
+}

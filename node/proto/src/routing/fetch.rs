@@ -4,7 +4,8 @@
 //! block, the allowance is used up, nobody is left, or time is up. It never asks whom the request came from.
 //!
 //! The allowance is shared out: a node keeps one branch back for itself and passes the rest on. A neighbour that lies, or
-//! that leads to a liar, can use up what it was given and no more.
+//! that leads to a liar, can use up what it was given and no more. A neighbour that the search has already been to costs
+//! one branch too: without that, a search in vain asks everybody near the key again for each branch.
 
 use warren_keys::{Block, BlockId, Location};
 
@@ -65,6 +66,8 @@ pub(super) struct Search {
     crowded: bool,
     /// A neighbour searched and did not find.
     denied: bool,
+    /// A neighbour had already been asked on another branch.
+    looped: bool,
     /// A neighbour went away or stayed silent.
     silent: bool,
 }
@@ -181,6 +184,7 @@ impl Router {
             until: ask.deadline,
             crowded: false,
             denied: false,
+            looped: false,
             silent: false,
         };
         if ask.asker != Asker::Own {
@@ -293,8 +297,8 @@ impl Router {
 
     /// Nobody else will be asked.
     fn exhausted(&mut self, now: Time, id: RequestId, search: Search) {
-        let end = if search.denied {
-            if !search.crowded && !search.silent {
+        let end = if search.denied || search.looped {
+            if search.denied && !search.crowded && !search.silent {
                 self.failed.insert(now, search.block, search.ask.width);
             }
             // A neighbour that searched has cost a branch, so something is always charged.
@@ -389,6 +393,8 @@ impl Router {
                 }
             }
             Refusal::Loop => {
+                search.looped = true;
+                search.left = search.left.saturating_sub(1);
                 if let Some(window) = window {
                     window.answered();
                 }

@@ -10,7 +10,7 @@ pub const LONG_PER_SIDE: usize = 12;
 /// Links that a node tries to have, as far as the network has nodes.
 pub const WANTED_LINKS: usize = 2 * (NEAR_PER_SIDE + LONG_PER_SIDE);
 /// Below this many links seeds are dialled again.
-pub const ENOUGH_LINKS: usize = 4;
+pub(super) const ENOUGH_LINKS: usize = 4;
 
 /// Descriptors kept. A sample of this size holds all near nodes and enough exits for any client: 1.5 MiB.
 pub const MAX_KNOWN: usize = 4096;

@@ -279,7 +279,8 @@ impl Topology {
         if self.dialling.is_open(&node) {
             return Reach::Dialling;
         }
-        if !target.is_current(wall) || !self.dialling.may_start(now, &node) {
+        let full = self.links.len() + self.dialling.open() >= self.settings.max_links;
+        if full || !target.is_current(wall) || !self.dialling.may_start(now, &node) {
             return Reach::No;
         }
         if let Some(link) = on_behalf_of {
@@ -329,7 +330,7 @@ impl Topology {
         self.bans.banned(now)
     }
 
-    /// All that is known, to be saved.
+    /// All that is known.
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         self.directory.iter()
     }

@@ -1,0 +1,40 @@
+//! What a node shows its owner of itself. Peers and requests never stand together (log policy).
+
+use crate::{
+    routing::{OpenRequests, RouterStats},
+    topology::LinkReport,
+};
+
+/// A snapshot.
+#[derive(Clone, Debug)]
+pub struct CoreStatus {
+    /// The links.
+    pub links: Vec<LinkStatus>,
+    /// Nodes in the directory.
+    pub known_nodes: usize,
+    /// Nodes banned at present.
+    pub banned_nodes: usize,
+    /// Counters of the router since the start.
+    pub router: RouterStats,
+    /// What the router has open.
+    pub open: OpenRequests,
+    /// Requests of circuits that end here, open.
+    pub exit_requests: usize,
+    /// Circuits that wait for a link.
+    pub waiting_circuits: usize,
+    /// Own circuits that stand.
+    pub circuits_ready: usize,
+    /// Own circuits that are being built.
+    pub circuits_building: usize,
+}
+
+/// A link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkStatus {
+    /// Who, since when, how far.
+    pub link: LinkReport,
+    /// Own requests open at the neighbour.
+    pub requests: u32,
+    /// How many may be open.
+    pub window: u32,
+}
