@@ -6,6 +6,7 @@
 //! What is deliberately absent: any look into the own datastore, which would let a probe see what its owner reads.
 
 mod circuit;
+pub mod download;
 pub mod entry;
 mod fetch_op;
 mod insert_op;
@@ -15,9 +16,12 @@ pub mod path;
 pub mod pool;
 #[cfg(test)]
 mod testing;
+pub mod upload;
 pub mod window;
 
+pub use download::{Download, DownloadFailure, DownloadOutput, DownloadProgress, Work, Worked};
 pub use entry::PinnedEntry;
 pub use job::MAX_OPS;
 pub use path::RelayView;
 pub use pool::{Pool, PoolOutput, PoolSettings};
+pub use upload::{Upload, UploadFailure, UploadOutput, UploadProgress, UploadTarget, Uploaded};
