@@ -54,3 +54,59 @@ impl Aead for RingAead {
             .map_err(|ring::error::Unspecified| BadTag)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use warren_proto::crypto::Portable;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_reference(
+            key in any::<[u8; 32]>(),
+            counter in any::<u64>(),
+            aad in proptest::collection::vec(any::<u8>(), 0..40),
+            text in proptest::collection::vec(any::<u8>(), 0..6000),
+            from in 0usize..70,
+            flip in any::<proptest::sample::Index>(),
+        ) {
+            let mut fast = text.clone();
+            fast.resize(text.len() + TAG_LEN, 0);
+            let mut reference = fast.clone();
+            RingAead::new(&key).seal(counter, &aad, &mut fast);
+            Portable::new(&key).seal(counter, &aad, &mut reference);
+            prop_assert_eq!(&fast, &reference);
+
+            let mut shifted = vec![0xa5; from];
+            shifted.extend_from_slice(&fast);
+            let mut other = shifted.clone();
+            prop_assert_eq!(RingAead::new(&key).open(counter, &aad, &mut shifted, from), Ok(text.len()));
+            prop_assert_eq!(&shifted[..text.len()], &text[..]);
+            prop_assert_eq!(Portable::new(&key).open(counter, &aad, &mut other, from), Ok(text.len()));
+            prop_assert_eq!(&other[..text.len()], &text[..]);
+
+            let at = flip.index(fast.len());
+            fast[at] ^= 1;
+            let mut again = fast.clone();
+            prop_assert_eq!(RingAead::new(&key).open(counter, &aad, &mut fast, 0), Err(BadTag));
+            prop_assert_eq!(Portable::new(&key).open(counter, &aad, &mut again, 0), Err(BadTag));
+        }
+    }
+
+    #[test]
+    fn conforms() {
+        warren_proto::crypto::conformance::check::<RingAead>();
+    }
+
+    #[test]
+    fn short_buffers_are_refused() {
+        let key = RingAead::new(&[7; 32]);
+        assert_eq!(key.open(0, &[], &mut [0; 20], 5), Err(BadTag));
+        assert_eq!(key.open(0, &[], &mut [0; 20], 500), Err(BadTag));
+        let mut short = [3; 15];
+        key.seal(0, &[], &mut short);
+        assert_eq!(short, [3; 15]);
+    }
+}

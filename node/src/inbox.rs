@@ -174,10 +174,8 @@ impl<T> Inbox<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// [`poll_take`](Self::poll_take) as a future. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`Closed`] once the queue was closed.
+    /// [`poll_take`](Self::poll_take) as a future.
+    #[cfg(test)]
     pub(crate) async fn take(&self, batch: &mut Vec<T>) -> Result<(), Closed> {
         poll_fn(|cx| self.poll_take(cx, batch)).await
     }
@@ -225,18 +223,6 @@ impl<T> Inbox<T> {
     #[must_use]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
-    }
-
-    /// Items waiting.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.lock().queue.len()
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

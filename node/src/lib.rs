@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! - No event loop waits for another: tasks talk through bounded [`inbox`]es that refuse instead of blocking.
+//! - No event loop waits for another: tasks talk through bounded inboxes that refuse instead of blocking.
 //! - Byte work never runs in the core task: links seal and open in their own tasks, disk work is in the store pool.
 //! - What is logged follows `docs/log-policy.md`; the types of [`log`] enforce it.
 
@@ -14,11 +14,16 @@ pub mod cli;
 pub mod client;
 mod clock;
 pub mod config;
+mod core_task;
+mod datastore;
 mod inbox;
-pub mod jobs;
+mod jobs;
 pub mod log;
-pub mod net;
+mod net;
+pub mod node;
 pub mod proxy;
+mod state;
 mod store_pool;
 #[cfg(test)]
 mod testing;
+mod upkeep;

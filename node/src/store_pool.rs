@@ -25,9 +25,9 @@ use warren_proto::{
     ids::StoreTicket,
 };
 
-/// Questions that may wait. With a block each, 16 MiB; a disk that is further behind than that is overloaded, and the
-/// network is better off asking elsewhere.
-pub(crate) const QUEUE: usize = 512;
+/// Questions that may wait. Those with a block are bounded by the router's own limits; a disk that is further behind than
+/// this is overloaded, and the network is better off asking elsewhere.
+pub(crate) const QUEUE: usize = 2048;
 
 /// Workers of one node. One waits for the disk while the other computes; more only queue inside the kernel.
 pub(crate) const WORKERS: usize = 2;
@@ -147,6 +147,11 @@ impl<B: Backend> StorePool<B> {
         &self.shared.backend
     }
 
+    /// Gives the backend back when nobody else holds the pool or works in it.
+    pub(crate) fn into_backend(self) -> Option<B> {
+        Arc::into_inner(self.shared).map(|shared| shared.backend)
+    }
+
     /// What was done so far.
     #[must_use]
     pub(crate) fn counts(&self) -> StoreCounts {
@@ -163,6 +168,7 @@ impl<B: Backend> StorePool<B> {
     }
 
     /// Syncs now, on a blocking thread, if anything was kept since the last sync.
+    #[cfg(test)]
     pub(crate) async fn flush(&self) {
         flush(&self.shared).await;
     }

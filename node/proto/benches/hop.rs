@@ -1,7 +1,6 @@
 //! What a relay does to a block packet that passes through: record open, onion open, record seal, and all between.
 //!
 //! `relay` runs two real link machines; `floor` does the same cipher passes over the same number of bytes and nothing else.
-#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
 

@@ -126,6 +126,8 @@ struct Offender {
 pub(crate) enum Offence {
     /// A handshake that did not verify.
     Handshake,
+    /// A handshake that a peer with an old version or a wrong clock sends too. Counted, but no offence.
+    Innocent,
     /// A handshake that was not finished in time. Counted, but no offence: networks are slow.
     Late,
     /// Invalid input on a link.
@@ -204,13 +206,13 @@ impl Gate {
     /// Records bad input from an address; repeated offences lead to a ban.
     pub(crate) fn offend(&self, now: Time, address: IpAddr, offence: Offence) {
         let counter = match offence {
-            Offence::Handshake => &self.counters.bad_handshakes,
+            Offence::Handshake | Offence::Innocent => &self.counters.bad_handshakes,
             Offence::Late => &self.counters.late_handshakes,
             Offence::Link => &self.counters.bad_links,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let exempt = address.to_canonical().is_loopback() && !self.settings.ban_loopback;
-        if offence == Offence::Late || exempt {
+        if matches!(offence, Offence::Late | Offence::Innocent) || exempt {
             return;
         }
         let source = Source::of(address);
@@ -239,6 +241,11 @@ impl Gate {
             offender.count = 0;
             offender.until = Some(now + self.settings.ban);
         }
+    }
+
+    /// Handshakes in progress.
+    pub(crate) fn half_open(&self) -> usize {
+        self.lock().half_open
     }
 
     /// What was turned away so far.

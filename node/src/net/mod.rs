@@ -1,4 +1,136 @@
 //! Links and how they come about: listener, dialler, and one task for each link.
+//!
+//! [`Net`] is what these share: immutable facts of the node, and parts that each have an owner or a lock of their own.
 
-pub mod limits;
-mod registry;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_proto::{
+    core::api::CoreInput,
+    descriptor::{Descriptor, NodeSecrets},
+    link::ReplayCache,
+    network::Network,
+};
+
+use crate::{clock::Clock, inbox::Inbox};
+
+pub(crate) mod dialer;
+pub(crate) mod handshake;
+pub(crate) mod limits;
+pub(crate) mod link_task;
+pub(crate) mod listener;
+pub(crate) mod registry;
+
+use limits::{Gate, GateSettings};
+use registry::Registry;
+
+/// What the tasks of one node share.
+pub(crate) struct Net {
+    pub(crate) clock: Clock,
+    pub(crate) secrets: Arc<NodeSecrets>,
+    pub(crate) network: Network,
+    pub(crate) registry: Registry,
+    pub(crate) core: Arc<Inbox<CoreInput>>,
+    pub(crate) gate: Arc<Gate>,
+    /// Handshakes that were answered lately, so that a recorded one is not answered twice.
+    replays: Mutex<ReplayCache>,
+    pub(crate) dials: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// What this node says of itself; replaced when it is signed anew.
+    descriptor: Mutex<Arc<Descriptor>>,
+    rng: Mutex<ChaCha20Rng>,
+}
+
+/// What a [`Net`] is made of.
+pub(crate) struct NetParts {
+    pub(crate) clock: Clock,
+    pub(crate) secrets: Arc<NodeSecrets>,
+    pub(crate) network: Network,
+    pub(crate) descriptor: Arc<Descriptor>,
+    pub(crate) replays: ReplayCache,
+    pub(crate) gate: GateSettings,
+    /// Bytes that may be queued over all links.
+    pub(crate) queues: usize,
+    pub(crate) core: Arc<Inbox<CoreInput>>,
+    pub(crate) seed: [u8; 32],
+}
+
+impl Net {
+    /// Nothing runs yet.
+    pub(crate) fn new(parts: NetParts) -> Arc<Self> {
+        Arc::new(Self {
+            clock: parts.clock,
+            secrets: parts.secrets,
+            network: parts.network,
+            registry: Registry::new(parts.queues),
+            core: parts.core,
+            gate: Gate::new(parts.gate),
+            replays: Mutex::new(parts.replays),
+            dials: dialer::permits(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            descriptor: Mutex::new(parts.descriptor),
+            rng: Mutex::new(ChaCha20Rng::from_seed(parts.seed)),
+        })
+    }
+
+    /// Ends listeners, dials, handshakes and links; the core learns of the links' ends.
+    pub(crate) fn close(&self) {
+        self.stop.cancel();
+        self.registry.close_all();
+    }
+
+    /// What this node says of itself now.
+    pub(crate) fn descriptor(&self) -> Arc<Descriptor> {
+        Arc::clone(&self.descriptor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces what this node says of itself on new links.
+    pub(crate) fn set_descriptor(&self, descriptor: Arc<Descriptor>) {
+        *self.descriptor.lock().unwrap_or_else(PoisonError::into_inner) = descriptor;
+    }
+
+    /// The handshakes that were answered lately.
+    pub(crate) fn replays(&self) -> MutexGuard<'_, ReplayCache> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A fresh seed for a machine.
+    pub(crate) fn random_seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(&mut seed);
+        seed
+    }
+
+    /// Uniform in 0 to 1.
+    pub(crate) fn random_fraction(&self) -> f64 {
+        let bits = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// In a range, near enough to uniform for a delay or a length.
+    pub(crate) fn random_between(&self, range: Range<usize>) -> usize {
+        let bits = self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        range.start + usize::try_from(bits).unwrap_or(usize::MAX) % range.len().max(1)
+    }
+
+    /// Tells the core what it must not miss: the end of a link or of a dial. There are at most as many as links and dials, so
+    /// the inbox's reserve holds them.
+    pub(crate) fn tell_core(&self, input: CoreInput) {
+        // Refused only when the node stops.
+        let _ = self.core.push_reserved(input);
+    }
+}
+
+#[cfg(test)]
+mod tests;

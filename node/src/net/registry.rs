@@ -9,12 +9,16 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
+use tokio::sync::watch;
+use warren_keys::NodeId;
 use warren_proto::{ids::LinkId, link::api::LinkCommand, time::Time};
 
 use crate::inbox::Inbox;
@@ -34,9 +38,47 @@ pub(crate) struct LinkHandle {
     queued: AtomicUsize,
     oldest: AtomicU64,
     shed: AtomicBool,
+    /// The socket's other end.
+    address: SocketAddr,
+    /// Whether this node dialled.
+    dialled: bool,
+    since: Time,
+    /// The node there, once it has introduced itself.
+    peer: OnceLock<NodeId>,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// One link, for the node's status.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// The node at the other end.
+    pub node: NodeId,
+    /// Where it is. For the node's own operator only; not for logs.
+    pub address: SocketAddr,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// How long the link has stood.
+    pub age: Duration,
+    /// Bytes read from the socket.
+    pub read: u64,
+    /// Bytes written to the socket.
+    pub written: u64,
+    /// Bytes that wait for the socket.
+    pub queued: usize,
 }
 
 impl LinkHandle {
+    /// Counts bytes read.
+    pub(crate) fn count_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts bytes written.
+    pub(crate) fn count_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Where its commands go.
     #[must_use]
     pub(crate) fn inbox(&self) -> &Inbox<LinkCommand> {
@@ -55,6 +97,8 @@ pub(crate) struct Registry {
     next: AtomicU64,
     queued: AtomicUsize,
     budget: usize,
+    /// Links that are up, for who waits for them.
+    up: watch::Sender<usize>,
 }
 
 impl Registry {
@@ -66,12 +110,13 @@ impl Registry {
             next: AtomicU64::new(1),
             queued: AtomicUsize::new(0),
             budget,
+            up: watch::Sender::new(0),
         }
     }
 
     /// Makes room for a new link.
     #[must_use]
-    pub(crate) fn register(&self) -> Arc<LinkHandle> {
+    pub(crate) fn register(&self, now: Time, address: SocketAddr, dialled: bool) -> Arc<LinkHandle> {
         let id = LinkId(self.next.fetch_add(1, Ordering::Relaxed));
         let handle = Arc::new(LinkHandle {
             id,
@@ -79,6 +124,12 @@ impl Registry {
             queued: AtomicUsize::new(0),
             oldest: AtomicU64::new(NEVER),
             shed: AtomicBool::new(false),
+            address,
+            dialled,
+            since: now,
+            peer: OnceLock::new(),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         });
         self.links
             .write()
@@ -94,6 +145,9 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&handle.id);
         handle.inbox.close();
+        if handle.peer.get().is_some() {
+            self.up.send_modify(|up| *up -= 1);
+        }
         let had = handle.queued.swap(0, Ordering::Relaxed);
         self.queued.fetch_sub(had, Ordering::Relaxed);
     }
@@ -108,16 +162,39 @@ impl Registry {
             .cloned()
     }
 
-    /// Number of links.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).len()
+    /// Records who is at the other end of a link, which is up by that.
+    pub(crate) fn introduced(&self, handle: &LinkHandle, node: NodeId) {
+        if handle.peer.set(node).is_ok() {
+            self.up.send_modify(|up| *up += 1);
+        }
     }
 
-    /// Whether there is no link.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The number of links that are up, to watch.
+    pub(crate) fn up(&self) -> watch::Receiver<usize> {
+        self.up.subscribe()
+    }
+
+    /// Ends all links.
+    pub(crate) fn close_all(&self) {
+        for link in self.links.read().unwrap_or_else(PoisonError::into_inner).values() {
+            link.inbox.close();
+        }
+    }
+
+    /// The links that are up.
+    pub(crate) fn status(&self, now: Time) -> Vec<LinkStatus> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let up = links.values().filter_map(|link| Some((link, *link.peer.get()?)));
+        up.map(|(link, node)| LinkStatus {
+            node,
+            address: link.address,
+            dialled: link.dialled,
+            age: now.since(link.since),
+            read: link.read.load(Ordering::Relaxed),
+            written: link.written.load(Ordering::Relaxed),
+            queued: link.queued.load(Ordering::Relaxed),
+        })
+        .collect()
     }
 
     /// Bytes queued over all links.
@@ -194,6 +271,7 @@ impl Outbox {
         registry: &Registry,
         mut undeliverable: impl FnMut(LinkId, LinkCommand, bool),
     ) {
+        let mut any_gone = false;
         for batch in &mut self.batches {
             if batch.commands.is_empty() {
                 continue;
@@ -201,18 +279,18 @@ impl Outbox {
             if batch.handle.is_none() {
                 batch.handle = registry.link(batch.link);
             }
-            if let Some(handle) = &batch.handle
-                && handle.inbox.push_all(&mut batch.commands)
+            if batch
+                .handle
+                .as_ref()
+                .is_some_and(|handle| handle.inbox.push_all(&mut batch.commands))
             {
                 continue;
             }
-            let gone = batch
-                .handle
-                .as_ref()
-                .is_none_or(|handle| handle.inbox.is_closed());
+            let handle = batch.handle.take_if(|handle| !handle.inbox.is_closed());
+            let gone = handle.is_none();
             for command in batch.commands.drain(..) {
-                let command = match (&batch.handle, must_arrive(&command)) {
-                    (Some(handle), true) if !gone => match handle.inbox.push_reserved(command) {
+                let command = match &handle {
+                    Some(handle) if must_arrive(&command) => match handle.inbox.push_reserved(command) {
                         Ok(()) => continue,
                         Err(refused) => refused.into_inner(),
                     },
@@ -220,21 +298,20 @@ impl Outbox {
                 };
                 undeliverable(batch.link, command, gone);
             }
+            batch.handle = handle;
+            any_gone |= gone;
         }
-        self.batches.retain(|batch| {
-            batch
-                .handle
-                .as_ref()
-                .is_some_and(|handle| !handle.inbox.is_closed())
-        });
+        if any_gone || self.batches.len() > REMEMBERED {
+            self.batches.retain(|batch| batch.handle.is_some());
+        }
         if self.batches.len() > REMEMBERED {
             self.batches.clear();
         }
     }
 }
 
-/// Whether losing the command would leave something standing at the receiver for ever. Such commands are small and come at
-/// most once per circuit or link.
+/// Whether losing the command would leave something standing, or somebody waiting, until a timeout. Such commands are small
+/// and come at most once per circuit or link.
 fn must_arrive(command: &LinkCommand) -> bool {
     matches!(
         command,
@@ -242,6 +319,8 @@ fn must_arrive(command: &LinkCommand) -> bool {
             | LinkCommand::CloseOrigin(_)
             | LinkCommand::ExtendFailed(_)
             | LinkCommand::Extended { .. }
+            | LinkCommand::OpenThrough { .. }
+            | LinkCommand::OpenOrigin { .. }
             | LinkCommand::Close
     )
 }
@@ -253,6 +332,10 @@ mod tests {
     use warren_proto::{geometry::PacketSize, ids::CircuitId};
 
     use super::*;
+
+    fn register(registry: &Registry) -> Arc<LinkHandle> {
+        registry.register(Time(0), ([127, 0, 0, 1], 1).into(), true)
+    }
 
     fn packet(circuit: u32) -> LinkCommand {
         let body = bytes::BytesMut::zeroed(8);
@@ -266,7 +349,7 @@ mod tests {
     #[test]
     fn batches_arrive_in_order_and_overflow_comes_back() {
         let registry = Registry::new(usize::MAX);
-        let link = registry.register();
+        let link = register(&registry);
         let mut outbox = Outbox::default();
         for n in 0..INBOX + 3 {
             outbox.put(link.id, packet(u32::try_from(n).unwrap()));
@@ -294,7 +377,7 @@ mod tests {
     #[test]
     fn commands_for_a_link_that_ended_come_back() {
         let registry = Registry::new(usize::MAX);
-        let link = registry.register();
+        let link = register(&registry);
         let mut outbox = Outbox::default();
         outbox.put(link.id, packet(1));
         outbox.flush(&registry, |_, _, _| panic!("taken"));
@@ -312,7 +395,7 @@ mod tests {
     #[test]
     fn over_budget_the_link_with_the_oldest_data_sheds() {
         let registry = Registry::new(100);
-        let (young, old) = (registry.register(), registry.register());
+        let (young, old) = (register(&registry), register(&registry));
         registry.account(&old, 60, Some(Time(10)));
         assert!(!old.take_shed());
         registry.account(&young, 60, Some(Time(20)));

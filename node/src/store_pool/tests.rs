@@ -70,11 +70,11 @@ fn pool() -> (
 async fn overflow_is_refused_and_all_that_was_taken_is_answered() {
     let (pool, held, answers, _stop) = pool();
     let id = some_block().id();
-    let taken = (0..2000)
+    let taken = (0..5000)
         .filter(|n| pool.ask(StoreTicket(*n), StoreQuestion::Find(id)))
         .count();
     assert!((QUEUE..=QUEUE + WORKERS * BATCH).contains(&taken), "{taken}");
-    assert_eq!(pool.counts().refused, 2000 - taken as u64);
+    assert_eq!(pool.counts().refused, 5000 - taken as u64);
     held.release();
     let mut tickets: Vec<_> = answers.iter().take(taken).map(|(ticket, _)| ticket).collect();
     tickets.sort();

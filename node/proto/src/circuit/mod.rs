@@ -1,14 +1,14 @@
 //! Onion circuits (protocol §6).
 //!
 //! A client builds a circuit hop by hop: it opens one to its entry, and asks the last hop so far to extend it to the next.
-//! Each link of a node keeps the circuits that run over it in a `switch`; a circuit through a relay is an entry in the
+//! Each link of a node keeps the circuits that run over it in a [`switch`]; a circuit through a relay is an entry in the
 //! switches of two links, which pass its packets to each other.
 //!
 //! - [`ntor`]: the handshake with one hop
 //! - [`onion`]: the layers on a packet
-//! - `relay`: a circuit that arrives here; this node is a hop of it
-//! - `origin`: a circuit that starts here; this node is its client
-//! - `switch`: all circuits of one link
+//! - [`relay`]: a circuit that arrives here; this node is a hop of it
+//! - [`origin`]: a circuit that starts here; this node is its client
+//! - [`switch`]: all circuits of one link
 //!
 //! # Invariants
 //!

@@ -1,0 +1,506 @@
+//! A running node: start, status, end.
+//!
+//! # Invariants
+//!
+//! - Everything that a node holds hangs on its [`NodeHandle`]; two nodes in one process share nothing.
+//! - After [`NodeHandle::shutdown`] no task or thread of the node is left, the datastore is closed, and what was known of the
+//!   network is saved.
+//! - A start that fails leaves nothing running.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use warren_keys::NodeId;
+pub use warren_proto::core::CoreStatus;
+use warren_proto::{
+    client::PoolSettings,
+    core::{
+        Core, CoreConfig,
+        api::{CoreInput, DialTarget},
+    },
+    descriptor::{Host, NodeReference, NodeSecrets, Services, Statement},
+    geometry::MAX_HOPS,
+    ids::OriginId,
+    link::ReplayCache,
+    network::{Network, NetworkNameError},
+    routing::Limits,
+    topology::TopologySettings,
+};
+use warren_storage::{Geometry, Options, Passphrase, Space, Store};
+
+use crate::{
+    clock::Clock,
+    core_task::{CoreTask, Desk, remembered},
+    datastore::Datastore,
+    inbox::Inbox,
+    jobs::Jobs,
+    net::{Net, NetParts, listener},
+    state::{Remembered, State, random_seed},
+    store_pool::StorePool,
+    upkeep::Upkeep,
+};
+pub use crate::{
+    jobs::{Job, JobFactory, MAX_OPS, NodeStopped},
+    net::{
+        limits::{GateSettings, Rejections},
+        registry::LinkStatus,
+    },
+    state::{KEY_FILE, StateError},
+    store_pool::StoreCounts,
+};
+
+/// Inputs that may wait for the core. It works off tens of thousands a second; with a block each, 64 MiB.
+const CORE_INBOX: usize = 2048;
+
+/// How a node is to run.
+pub struct NodeConfig {
+    /// Where key file, state and datastore are; made if it does not exist.
+    pub folder: PathBuf,
+    /// Opens the key file, or seals it when it is made.
+    pub passphrase: Option<Passphrase>,
+    /// Name of the network.
+    pub network: String,
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses to publish; empty means the listening ones that are not wildcards.
+    pub advertise: Vec<SocketAddr>,
+    /// Nodes to learn the network from.
+    pub seeds: Vec<NodeReference>,
+    /// What to do for others.
+    pub services: Services,
+    /// Most links at once.
+    pub links: usize,
+    /// Bytes that may be queued for all links together.
+    pub queues: usize,
+    /// Hops of own circuits, 0 to [`MAX_HOPS`].
+    pub hops: usize,
+    /// Disk for blocks that belong here, bytes. Only for a new datastore.
+    pub store_size: u64,
+    /// Disk for copies left by traffic, bytes. Only for a new datastore.
+    pub cache_size: u64,
+    /// Whether the datastore takes its disk space as it fills, instead of at once.
+    pub sparse: bool,
+    /// Whether private and loopback addresses that strangers advertise are dialled, for test networks.
+    pub allow_private: bool,
+    /// Whether two hops of a circuit must be in different networks also on loopback and private addresses.
+    pub strict_private: bool,
+    /// Bounds for connections from strangers.
+    pub gate: GateSettings,
+}
+
+impl NodeConfig {
+    /// The defaults, for a node in `folder` that listens nowhere and knows nobody.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            passphrase: None,
+            network: Network::MAIN.to_owned(),
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            seeds: Vec::new(),
+            services: Services::ALL,
+            links: 128,
+            queues: 256 << 20,
+            hops: 3,
+            store_size: 8 << 30,
+            cache_size: 2 << 30,
+            sparse: false,
+            allow_private: false,
+            strict_private: false,
+            gate: GateSettings::default(),
+        }
+    }
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its state or key file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its datastore.
+    #[error(transparent)]
+    Storage(#[from] warren_storage::Error),
+    /// The network's name.
+    #[error(transparent)]
+    Network(#[from] NetworkNameError),
+    /// An address to listen on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// More hops than a circuit can have.
+    #[error("{0} hops; a circuit has at most {MAX_HOPS}")]
+    Hops(usize),
+    /// The start-up work on the disk did not end in a result.
+    #[error("starting up failed inside the program; the log has more")]
+    Bug,
+}
+
+/// A running node. Dropping it without [`shutdown`](Self::shutdown) ends it as if it had been killed.
+pub struct NodeHandle {
+    net: Arc<Net>,
+    jobs: Arc<Jobs>,
+    store: Arc<StorePool<Datastore>>,
+    state: Arc<State>,
+    desk: Arc<Desk>,
+    core: Option<JoinHandle<Core>>,
+    listening: Vec<SocketAddr>,
+}
+
+/// What a node is doing. Counts are since its start.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// How long it has been running.
+    pub uptime: Duration,
+    /// Where it listens.
+    pub listening: Vec<SocketAddr>,
+    /// Its links, as their sockets see them.
+    pub links: Vec<LinkStatus>,
+    /// What its core knows and does.
+    pub core: CoreStatus,
+    /// Jobs of the local user.
+    pub jobs: usize,
+    /// Bytes queued for all links.
+    pub queued: usize,
+    /// What was asked of the datastore.
+    pub store: StoreCounts,
+    /// How full the datastore is.
+    pub disk: warren_storage::Stats,
+    /// What strangers sent in vain.
+    pub rejections: Rejections,
+}
+
+impl NodeHandle {
+    /// Who the node is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.net.secrets.id()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// References to the node, the best first; empty when it publishes no address.
+    #[must_use]
+    pub fn references(&self) -> Vec<NodeReference> {
+        let descriptor = self.net.descriptor();
+        let reference = |address: &SocketAddr| NodeReference {
+            node: descriptor.identity,
+            link_key: descriptor.link_key,
+            host: Host::Ip(address.ip()),
+            port: address.port(),
+        };
+        descriptor.addresses.iter().map(reference).collect()
+    }
+
+    /// Opens jobs: the way of the local user's downloads and uploads.
+    #[must_use]
+    pub fn jobs(&self) -> JobFactory {
+        JobFactory(Arc::clone(&self.jobs))
+    }
+
+    /// What the node is doing.
+    ///
+    /// # Errors
+    /// [`NodeStopped`].
+    pub async fn status(&self) -> Result<NodeStatus, NodeStopped> {
+        let report = self.desk.report(&self.net.core).await?;
+        Ok(NodeStatus {
+            node: self.id(),
+            uptime: self.net.clock.uptime(),
+            listening: self.listening.clone(),
+            links: self.net.registry.status(self.net.clock.now()),
+            core: report.status,
+            jobs: self.jobs.len(),
+            queued: self.net.registry.queued(),
+            store: self.store.counts(),
+            disk: self.store.backend().store().stats(),
+            rejections: self.net.gate.rejections(),
+        })
+    }
+
+    /// The nodes that one of the own circuits passes, entry first; empty when there is no such circuit. For its owner's eyes.
+    ///
+    /// # Errors
+    /// [`NodeStopped`].
+    pub async fn path(&self, origin: OriginId) -> Result<Vec<NodeId>, NodeStopped> {
+        self.desk.path(&self.net.core, origin).await
+    }
+
+    /// Adds a node to find the network by.
+    pub fn add_seed(&self, seed: DialTarget) {
+        self.desk.add_seed(&self.net.core, seed);
+    }
+
+    /// Waits until at least `count` links are up.
+    pub async fn wait_for_links(&self, count: usize) {
+        // Fails only when the registry is gone, which this handle holds.
+        let _ = self.net.registry.up().wait_for(|up| *up >= count).await;
+    }
+
+    /// Waits until fewer than `count` links are up.
+    pub async fn wait_for_links_below(&self, count: usize) {
+        let _ = self.net.registry.up().wait_for(|up| *up < count).await;
+    }
+
+    /// Ends the node: links, jobs and listeners first, then what is known of the network is saved and the datastore closed.
+    ///
+    /// # Errors
+    /// What could not be saved. The node has ended all the same, and nothing acknowledged is lost.
+    pub async fn shutdown(mut self) -> Result<(), StartError> {
+        self.stop();
+        let core = match self.core.take() {
+            Some(task) => task.await.ok(),
+            None => None,
+        };
+        self.net.tasks.close();
+        self.net.tasks.wait().await;
+        let (state, store, net) = (
+            Arc::clone(&self.state),
+            Arc::clone(&self.store),
+            Arc::clone(&self.net),
+        );
+        // The store's last other owners were the tasks.
+        drop(self);
+        tokio::task::spawn_blocking(move || {
+            let saved = core.map_or(Ok(()), |core| state.remember(&remembered(&core)));
+            let replays = state.remember_replays(&net.replays());
+            // The tasks have ended, so nobody else holds it; were it otherwise, its drop would lose nothing.
+            if let Some(datastore) = Arc::into_inner(store).and_then(StorePool::into_backend) {
+                datastore.into_store().close()?;
+            }
+            saved?;
+            Ok(replays?)
+        })
+        .await
+        .map_err(|_| StartError::Bug)?
+    }
+
+    /// Ends the node at once, as a kill would: nothing is saved, nobody is told.
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// Connections whose handshake is in progress.
+    #[must_use]
+    pub fn half_open(&self) -> usize {
+        self.net.gate.half_open()
+    }
+
+    fn stop(&self) {
+        self.net.close();
+        self.net.core.close();
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Nodes come from here.
+pub struct Node;
+
+/// What start-up reads from the disk.
+struct Opened {
+    state: State,
+    secrets: NodeSecrets,
+    remembered: Remembered,
+    replays: ReplayCache,
+    store: Store,
+}
+
+fn open(config: &NodeConfig, network: &Network) -> Result<Opened, StartError> {
+    let state = State::open(&config.folder, config.passphrase.as_ref())?;
+    let secrets = NodeSecrets::new(state.identity()?);
+    let (remembered, replays) = (state.remembered(network)?, state.replays()?);
+    let options = Options {
+        geometry: Geometry::for_quota(config.store_size, config.cache_size)?,
+        location: secrets.id().location(),
+        space: if config.sparse {
+            Space::Sparse
+        } else {
+            Space::Reserve
+        },
+    };
+    let store = Store::open(state.store_folder(), state.master(), &options)?;
+    Ok(Opened {
+        state,
+        secrets,
+        remembered,
+        replays,
+        store,
+    })
+}
+
+impl Node {
+    /// Starts a node. Must be called inside a tokio runtime with time and network enabled.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: NodeConfig) -> Result<NodeHandle, StartError> {
+        let network: Network = config.network.parse()?;
+        if config.hops > MAX_HOPS {
+            return Err(StartError::Hops(config.hops));
+        }
+        let (config, opened) = tokio::task::spawn_blocking(move || {
+            let opened = open(&config, &network);
+            (config, opened)
+        })
+        .await
+        .map_err(|_| StartError::Bug)?;
+        let Opened {
+            state,
+            secrets,
+            remembered,
+            replays,
+            store,
+        } = opened?;
+        // Before the first task: from here on only a port can be in the way.
+        let (listeners, listening) = listen(&config.listen)?;
+        let seed = random_seed().map_err(StateError::Random)?;
+        let clock = Clock::start();
+        let descriptor = secrets.sign(
+            Statement {
+                addresses: published(&config.advertise, &listening),
+                services: config.services,
+                published: clock.wall().0,
+                ..secrets.statement()
+            },
+            &network,
+        );
+        let core = Arc::new(Inbox::new(CORE_INBOX));
+        let net = Net::new(NetParts {
+            clock,
+            secrets: Arc::new(secrets),
+            network,
+            descriptor: Arc::new(descriptor.clone()),
+            replays,
+            gate: config.gate.clone(),
+            queues: config.queues,
+            core: Arc::clone(&core),
+            seed,
+        });
+        let (seeds, unresolved) = seeds(&config.seeds);
+        let machine = Core::new(
+            clock.now(),
+            clock.wall(),
+            CoreConfig {
+                topology: TopologySettings {
+                    max_links: config.links,
+                    allow_private: config.allow_private,
+                    seeds,
+                },
+                limits: Limits::default(),
+                pool: PoolSettings {
+                    hops: config.hops,
+                    strict_private: config.strict_private,
+                    ..PoolSettings::new(descriptor.identity)
+                },
+                known: remembered.descriptors,
+                entries: remembered.entries,
+                descriptor,
+            },
+            net.random_seed(),
+        );
+        let answers = Arc::clone(&core);
+        let store = StorePool::start(
+            Datastore::new(store),
+            &net.tasks,
+            net.stop.clone(),
+            move |ticket, answer| {
+                // As many answers as questions, and the pool bounds those; refused only when the node stops.
+                let _ = answers.push_reserved(CoreInput::Store(ticket, answer));
+            },
+        );
+        let node = NodeHandle {
+            jobs: Jobs::new(core),
+            store: Arc::new(store),
+            state: Arc::new(state),
+            desk: Arc::default(),
+            core: None,
+            listening,
+            net,
+        };
+        Ok(node.run(machine, listeners, unresolved))
+    }
+}
+
+impl NodeHandle {
+    fn run(mut self, core: Core, listeners: Vec<TcpListener>, unresolved: Vec<NodeReference>) -> Self {
+        let net = &self.net;
+        let (store, jobs, desk) = (
+            Arc::clone(&self.store),
+            Arc::clone(&self.jobs),
+            Arc::clone(&self.desk),
+        );
+        let task = CoreTask::new(Arc::clone(net), core, store, jobs, desk);
+        self.core = Some(net.tasks.spawn(task.run()));
+        for listener in listeners {
+            net.tasks.spawn(listener::serve(Arc::clone(net), listener));
+        }
+        let upkeep = Upkeep::new(
+            Arc::clone(net),
+            Arc::clone(&self.state),
+            Arc::clone(&self.desk),
+            unresolved,
+        );
+        net.tasks.spawn(upkeep.run());
+        tracing::info!(node = %self.id(), listening = ?self.listening, "node started");
+        self
+    }
+}
+
+/// Splits seeds into those whose address is known and those whose name has to be looked up.
+fn seeds(references: &[NodeReference]) -> (Vec<DialTarget>, Vec<NodeReference>) {
+    let mut known = Vec::new();
+    let mut names = Vec::new();
+    for reference in references {
+        match &reference.host {
+            Host::Ip(ip) => known.push(DialTarget {
+                node: reference.node,
+                link_key: reference.link_key,
+                addresses: vec![SocketAddr::new(*ip, reference.port)],
+            }),
+            Host::Name(_) => names.push(reference.clone()),
+        }
+    }
+    (known, names)
+}
+
+/// Opens all listening sockets, and says which ports they got.
+fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let mut listeners = Vec::new();
+    let mut bound = Vec::new();
+    for &address in addresses {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = listener::bind(address).map_err(failed)?;
+        bound.push(listener.local_addr().map_err(failed)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, bound))
+}
+
+/// What a node publishes: what its operator says, or where it listens as far as others can use that.
+fn published(advertise: &[SocketAddr], listening: &[SocketAddr]) -> Vec<SocketAddr> {
+    if advertise.is_empty() {
+        listening
+            .iter()
+            .filter(|address| !address.ip().is_unspecified())
+            .copied()
+            .collect()
+    } else {
+        advertise.to_vec()
+    }
+}
