@@ -37,27 +37,18 @@ pub enum InsertError {
     /// The network could not take enough of the blocks.
     #[error("the network could not take it")]
     Unreachable,
-    /// The key cannot be inserted to, or the options contradict each other.
-    #[error("cannot insert under this key: {0}")]
-    BadKey(String),
+    /// The media type cannot be recorded.
+    #[error("the media type is not valid: {0}")]
+    BadType(String),
     /// The file was changed while it was read.
     #[error("the file changed while it was being inserted")]
     Changed,
-    /// The source is larger than allowed.
-    #[error("larger than the limit of {limit} bytes")]
-    TooLarge {
-        /// The limit, bytes.
-        limit: u64,
-    },
     /// The source could not be read to its end.
     #[error("the source ended early: {0}")]
     Source(#[source] io::Error),
     /// The node's own disk failed.
     #[error("the node's temporary file: {0}")]
     Spool(#[source] io::Error),
-    /// The node has as many jobs as it may have.
-    #[error("the node is busy with other fetches and inserts")]
-    Busy,
     /// The node is stopping, or the caller gave up.
     #[error("cancelled")]
     Cancelled,

@@ -13,17 +13,31 @@
 mod budget;
 mod content;
 mod error;
+mod fetch;
+mod insert;
 mod passes;
 mod progress;
 mod source;
 pub mod spool;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod work;
 
 pub use content::{Content, ContentInfo, ContentSink, ContentStream};
 pub use error::{FetchError, InsertError};
 pub use progress::{Phase, Progress, Reporter};
 pub use source::{ByteStream, Source};
 
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::time::sleep_until;
 use warren_keys::{InsertUri, Uri};
+use warren_proto::time::Time;
+
+use self::budget::Budget;
+use crate::{clock::Clock, jobs::JobFactory};
 
 /// Whole files in and out of the network.
 pub trait Network: Clone + Send + Sync + 'static {
@@ -83,8 +97,55 @@ impl Default for InsertOptions {
 /// A file that the network holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inserted {
-    /// The key to fetch it by, without a file name.
+    /// The key to fetch it by. A CHK has no file name.
     pub uri: Uri,
     /// Bytes of the file.
     pub size: u64,
+}
+
+/// The node's [`Network`]. Clones share one set of bounds.
+#[derive(Clone)]
+pub struct Client {
+    jobs: JobFactory,
+    clock: Clock,
+    budget: Budget,
+    /// Where temporary files are made.
+    folder: Arc<PathBuf>,
+}
+
+impl Client {
+    /// The client of a node. `folder` must exist; encrypted temporary files of uploads are made in it. One for each node, so that
+    /// its bounds hold.
+    #[must_use]
+    pub fn new(jobs: JobFactory, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            jobs,
+            clock: Clock::start(),
+            budget: Budget::new(),
+            folder: Arc::new(folder.into()),
+        }
+    }
+}
+
+impl Network for Client {
+    async fn open(&self, uri: &Uri) -> Result<Content, FetchError> {
+        fetch::open(self, uri).await
+    }
+
+    async fn insert(
+        &self,
+        source: Source,
+        options: InsertOptions,
+        progress: Reporter,
+    ) -> Result<Inserted, InsertError> {
+        insert::insert(self, source, options, progress).await
+    }
+}
+
+/// Waits for a machine's timeout; for ever when it has none.
+async fn until(clock: Clock, timeout: Option<Time>) {
+    match timeout {
+        Some(time) => sleep_until(clock.instant(time)).await,
+        None => std::future::pending().await,
+    }
 }

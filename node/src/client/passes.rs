@@ -91,7 +91,7 @@ pub(super) struct FirstPass {
 
 /// How the second pass will get the bytes.
 enum Keep {
-    Spool(SpoolWriter),
+    Spool(Box<SpoolWriter>),
     /// Reads the file again and compares the hashes of its pieces.
     File {
         file: File,
@@ -102,22 +102,26 @@ enum Keep {
 impl FirstPass {
     /// Of bytes that are pushed.
     pub(super) fn of_stream(folder: &Path, compress: bool) -> Self {
-        Self::new(Keep::Spool(SpoolWriter::new(folder)), compress)
+        Self::new(Keep::Spool(Box::new(SpoolWriter::new(folder))), compress)
     }
 
-    /// Of a regular file.
-    pub(super) fn of_file(path: &Path, compress: bool) -> Result<Self, InsertError> {
+    /// Of a regular file, with its length now.
+    pub(super) fn of_file(path: &Path, compress: bool) -> Result<(Self, u64), InsertError> {
         let file = File::open(path).map_err(InsertError::Source)?;
-        if !file.metadata().map_err(InsertError::Source)?.is_file() {
+        let facts = file.metadata().map_err(InsertError::Source)?;
+        if !facts.is_file() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(InsertError::Source(error));
         }
-        Ok(Self::new(
-            Keep::File {
-                file,
-                hashes: Vec::new(),
-            },
-            compress,
+        Ok((
+            Self::new(
+                Keep::File {
+                    file,
+                    hashes: Vec::new(),
+                },
+                compress,
+            ),
+            facts.len(),
         ))
     }
 
@@ -167,13 +171,13 @@ impl FirstPass {
         let second = match self.keep {
             Keep::Spool(mut spool) => {
                 spool.push(&self.stream).map_err(InsertError::Spool)?;
-                SecondPass(Again::Spool(spool.finish()))
+                SecondPass(Again::Spool(Box::new(spool.finish())))
             }
             Keep::File { mut file, hashes } => {
                 file.seek(SeekFrom::Start(0)).map_err(InsertError::Source)?;
                 let writer = match summary.compression {
                     Compression::None => None,
-                    compression => Some(StreamWriter::new(compression).map_err(internal)?),
+                    compression => Some(Box::new(StreamWriter::new(compression).map_err(internal)?)),
                 };
                 SecondPass(Again::File {
                     file,
@@ -190,12 +194,12 @@ impl FirstPass {
 pub(super) struct SecondPass(Again);
 
 enum Again {
-    Spool(Spool),
+    Spool(Box<Spool>),
     File {
         file: File,
         hashes: std::vec::IntoIter<[u8; 32]>,
         /// Of a compressed stream.
-        writer: Option<StreamWriter>,
+        writer: Option<Box<StreamWriter>>,
     },
 }
 
@@ -311,7 +315,7 @@ mod tests {
     }
 
     fn first(path: &std::path::Path) -> FirstPass {
-        let mut pass = FirstPass::of_file(path, true).unwrap();
+        let (mut pass, _) = FirstPass::of_file(path, true).unwrap();
         while pass.read().unwrap() {}
         pass
     }
@@ -328,7 +332,8 @@ mod tests {
         ] {
             for compress in [true, false] {
                 let (folder, path) = file(&bytes);
-                let mut by_file = FirstPass::of_file(&path, compress).unwrap();
+                let (mut by_file, len) = FirstPass::of_file(&path, compress).unwrap();
+                assert_eq!(len, bytes.len() as u64);
                 while by_file.read().unwrap() {}
                 assert_eq!(by_file.plain_len(), bytes.len() as u64);
                 let mut by_stream = FirstPass::of_stream(folder.path(), compress);

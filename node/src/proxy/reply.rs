@@ -25,7 +25,7 @@ pub(super) struct Problem {
     /// What happened, in a few words.
     title: &'static str,
     /// What happened, and what can be done about it.
-    message: String,
+    message: Box<str>,
     /// A link on the page, and what it is called. Always a path on this proxy.
     link: Option<(String, &'static str)>,
     /// A header beside those of every answer.
@@ -61,7 +61,7 @@ impl Problem {
         status: StatusCode,
         code: &'static str,
         title: &'static str,
-        message: impl Into<String>,
+        message: impl Into<Box<str>>,
     ) -> Self {
         Self {
             status,
@@ -169,6 +169,17 @@ impl Problem {
         .with(Extra::Size(size))
     }
 
+    pub(super) fn too_large(limit: u64) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "The file is too large",
+            format!(
+                "This node takes uploads of at most {limit} bytes. Nothing was inserted under a key that you have."
+            ),
+        )
+    }
+
     pub(super) fn busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -228,17 +239,8 @@ impl Problem {
                 "unreachable",
                 "The network could not take it",
             ),
-            InsertError::BadKey(_) => (
-                StatusCode::BAD_REQUEST,
-                "bad_key",
-                "Nothing can be inserted under this key",
-            ),
+            InsertError::BadType(_) => (StatusCode::BAD_REQUEST, "bad_type", "The type is not valid"),
             InsertError::Changed => (StatusCode::CONFLICT, "changed", "The file changed"),
-            InsertError::TooLarge { .. } => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "The file is too large",
-            ),
             InsertError::Source(_) => (StatusCode::BAD_REQUEST, "incomplete", "The upload ended early"),
             InsertError::Spool(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 (StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
@@ -249,7 +251,6 @@ impl Problem {
                 "internal",
                 "The node has a fault",
             ),
-            InsertError::Busy => return Self::busy(),
             InsertError::Cancelled => return Self::stopping(),
         };
         Self::new(
@@ -293,7 +294,7 @@ impl Problem {
         let body = format!(
             "<section class=\"bad\">\n<h1>{}</h1>\n<p>{}</p>\n{link}<p class=\"dim\">{}</p>\n</section>\n",
             Escaped(self.title),
-            Escaped(&self.message),
+            Escaped(&*self.message),
             Escaped(self.status),
         );
         html::page(self.title, &body)

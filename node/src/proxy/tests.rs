@@ -5,6 +5,7 @@ mod fetching;
 mod guarding;
 mod limiting;
 mod uploading;
+mod whole;
 
 use std::{
     collections::BTreeMap,
@@ -177,7 +178,7 @@ impl Network for Fake {
     }
 }
 
-fn proxy(fake: &Fake, limits: Limits) -> Arc<Proxy<Fake>> {
+fn proxy<N: Network>(network: &N, limits: Limits) -> Arc<Proxy<N>> {
     let status = || NodeStatus {
         links: 7,
         known_nodes: 33,
@@ -185,7 +186,7 @@ fn proxy(fake: &Fake, limits: Limits) -> Arc<Proxy<Fake>> {
         ..NodeStatus::default()
     };
     Proxy::new(
-        fake.clone(),
+        network.clone(),
         status,
         Settings {
             hosts: Vec::new(),
@@ -207,16 +208,16 @@ impl Drop for Site {
     }
 }
 
-async fn start_with(fake: &Fake, limits: Limits) -> Site {
+async fn start_with<N: Network>(network: &N, limits: Limits) -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, proxy(fake, limits), stop.clone()));
+    tokio::spawn(serve(listener, proxy(network, limits), stop.clone()));
     Site { address, stop }
 }
 
-async fn start(fake: &Fake) -> Site {
-    start_with(fake, Limits::default()).await
+async fn start<N: Network>(network: &N) -> Site {
+    start_with(network, Limits::default()).await
 }
 
 /// An answer taken apart.

@@ -197,7 +197,7 @@ fn check_length<N: Network>(proxy: &Proxy<N>, headers: &HeaderMap) -> Result<(),
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     match declared {
-        Some(length) if length > limit => Err(Problem::insert(&InsertError::TooLarge { limit })),
+        Some(length) if length > limit => Err(Problem::too_large(limit)),
         _ => Ok(()),
     }
 }
@@ -234,9 +234,7 @@ fn bad_form(error: &multer::Error, limits: &Limits) -> Problem {
 /// The answer when one of our own limits ended the upload.
 fn bounded(error: &(dyn Error + 'static), limits: &Limits) -> Option<Problem> {
     match source_kind(error)? {
-        io::ErrorKind::FileTooLarge => Some(Problem::insert(&InsertError::TooLarge {
-            limit: limits.upload_bytes,
-        })),
+        io::ErrorKind::FileTooLarge => Some(Problem::too_large(limits.upload_bytes)),
         io::ErrorKind::TimedOut => Some(too_slow()),
         _ => None,
     }

@@ -1,0 +1,302 @@
+//! Inserting one file: the two passes over its bytes, and an upload machine driven beside the second.
+//!
+//! Everything happens within the caller's future, so dropping it ends the insert.
+
+use std::{collections::VecDeque, future::poll_fn, path::PathBuf, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use warren_keys::{
+    Seed,
+    root::{KeyChoice, Mime},
+    splitfile::{CodingError, EncodedSegment, FileKey},
+    stream::StreamSummary,
+};
+use warren_proto::{
+    client::upload::{Upload, UploadFailure, UploadOutput, UploadTarget},
+    core::api::ClientEvent,
+};
+
+use super::{
+    Client, InsertError, InsertKind, InsertOptions, Inserted, Phase, Reporter, Source,
+    budget::WorkLost,
+    passes::{FirstPass, SecondPass},
+    source::ByteStream,
+    until,
+    work::Crew,
+};
+use crate::jobs::{Job, NodeStopped};
+
+/// Bytes of a stream that are gathered for one turn on a blocking thread.
+const TURN: usize = 1 << 20;
+
+/// Inserts `source`; returns when the network holds it.
+pub(super) async fn insert(
+    client: &Client,
+    source: Source,
+    options: InsertOptions,
+    reporter: Reporter,
+) -> Result<Inserted, InsertError> {
+    let mime = options
+        .mime
+        .map(Mime::new)
+        .transpose()
+        .map_err(|error| InsertError::BadType(error.to_string()))?;
+    reporter.update(|progress| progress.phase = Phase::Hashing);
+    let (summary, second) = match source {
+        Source::Path(path) => of_file(client, path, options.compress, &reporter).await?,
+        Source::Stream(stream) => of_stream(client, stream, options.compress, &reporter).await?,
+    };
+    // Late, so that a slow upload does not keep others waiting; and waiting itself, so that it was not for nothing.
+    let _slot = client.budget.wait_for_job().await;
+    let (key, target) = keys(options.kind, options.unpredictable, &summary)?;
+    let job = client.jobs.open(false).await?;
+    let driver = Driver {
+        upload: Upload::new(client.clock.now(), key, target, mime, Some(summary)),
+        job,
+        crew: Crew::new(client.budget.clone()),
+        client,
+        reporter,
+        summary,
+        second: Some(Box::new(second)),
+        pieces: VecDeque::new(),
+    };
+    driver.run().await
+}
+
+fn keys(
+    kind: InsertKind,
+    unpredictable: bool,
+    summary: &StreamSummary,
+) -> Result<(FileKey, UploadTarget), InsertError> {
+    let (file, choice) = match unpredictable {
+        true => (FileKey::unpredictable(seed()?), KeyChoice::Unpredictable(seed()?)),
+        false => (
+            FileKey::reproducible(&summary.stream_hash, summary.stream_len),
+            KeyChoice::Reproducible,
+        ),
+    };
+    let target = match kind {
+        InsertKind::Chk => UploadTarget::Chk(choice),
+        InsertKind::Key(key) => UploadTarget::Named(key),
+    };
+    Ok((file, target))
+}
+
+fn seed() -> Result<Seed, InsertError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| InsertError::Internal(error.to_string()))?;
+    Ok(Seed::from_bytes(bytes))
+}
+
+async fn of_file(
+    client: &Client,
+    path: PathBuf,
+    compress: bool,
+    reporter: &Reporter,
+) -> Result<(StreamSummary, SecondPass), InsertError> {
+    let opened = client
+        .budget
+        .run(move || FirstPass::of_file(&path, compress))
+        .await?;
+    let (mut pass, len) = opened?;
+    reporter.update(|progress| progress.total_bytes = Some(len));
+    loop {
+        let more;
+        (pass, more) = client
+            .budget
+            .run(move || {
+                let more = pass.read();
+                (pass, more)
+            })
+            .await?;
+        reporter.update(|progress| progress.bytes = pass.plain_len());
+        if !more? {
+            return client.budget.run(move || pass.finish()).await?;
+        }
+    }
+}
+
+async fn of_stream(
+    client: &Client,
+    mut stream: ByteStream,
+    compress: bool,
+    reporter: &Reporter,
+) -> Result<(StreamSummary, SecondPass), InsertError> {
+    let mut pass = FirstPass::of_stream(&client.folder, compress);
+    loop {
+        let (bytes, ended) = gather(&mut stream).await?;
+        let pushed;
+        (pass, pushed) = client
+            .budget
+            .run(move || {
+                let pushed = pass.push(&bytes);
+                (pass, pushed)
+            })
+            .await?;
+        pushed?;
+        reporter.update(|progress| progress.bytes = pass.plain_len());
+        if ended {
+            return client.budget.run(move || pass.finish()).await?;
+        }
+    }
+}
+
+/// The next bytes of a stream, enough for a turn, and whether it ended with them.
+async fn gather(stream: &mut ByteStream) -> Result<(BytesMut, bool), InsertError> {
+    let mut gathered = BytesMut::new();
+    while gathered.len() < TURN {
+        match poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await {
+            Some(piece) => gathered.extend_from_slice(&piece.map_err(InsertError::Source)?),
+            None => return Ok((gathered, true)),
+        }
+    }
+    Ok((gathered, false))
+}
+
+/// What runs on blocking threads.
+enum Done {
+    Encoded(Result<EncodedSegment, CodingError>),
+    Read(Box<SecondPass>, Result<Vec<Bytes>, InsertError>),
+}
+
+struct Driver<'a> {
+    upload: Upload,
+    job: Job,
+    crew: Crew<Done>,
+    client: &'a Client,
+    reporter: Reporter,
+    summary: StreamSummary,
+    /// Absent while it is being read, and after its end.
+    second: Option<Box<SecondPass>>,
+    /// Read, not yet taken by the machine: one batch ahead.
+    pieces: VecDeque<Bytes>,
+}
+
+impl Driver<'_> {
+    async fn run(mut self) -> Result<Inserted, InsertError> {
+        let mut events = Vec::new();
+        loop {
+            if let Some(inserted) = self.drain().await? {
+                return Ok(inserted);
+            }
+            let clock = self.client.clock;
+            tokio::select! {
+                result = self.job.events(&mut events) => {
+                    result?;
+                    for event in events.drain(..) {
+                        if let ClientEvent::Inserted { op, result, .. } = event {
+                            self.upload.inserted(clock.now(), op, result);
+                        }
+                    }
+                }
+                done = self.crew.next() => self.done(done?)?,
+                () = until(clock, self.upload.poll_timeout()) => self.upload.handle_timeout(clock.now()),
+            }
+        }
+    }
+
+    /// Feeds the machine and does what it wants; the result when it has ended.
+    async fn drain(&mut self) -> Result<Option<Inserted>, InsertError> {
+        loop {
+            while let Some(output) = self.upload.poll_output() {
+                match output {
+                    UploadOutput::Bulk => self.job.set_bulk().await?,
+                    UploadOutput::Encode(segment) => {
+                        self.crew.begin(move |coder| Done::Encoded(segment.encode(coder)));
+                    }
+                    UploadOutput::Insert {
+                        op,
+                        block,
+                        exits,
+                        read_back,
+                    } => {
+                        self.job.insert(op, block, exits, read_back).await?;
+                    }
+                    UploadOutput::Done(uploaded) => {
+                        self.report(Phase::Done);
+                        return Ok(Some(Inserted {
+                            uri: uploaded.uri,
+                            size: self.summary.size,
+                        }));
+                    }
+                    UploadOutput::Failed(why) => return Err(why.into()),
+                }
+            }
+            self.report(Phase::Transferring);
+            if self.upload.wants() == 0 {
+                break;
+            }
+            let Some(piece) = self.pieces.pop_front() else {
+                break;
+            };
+            self.upload.stream(self.client.clock.now(), &piece);
+        }
+        if self.pieces.is_empty()
+            && let Some(mut second) = self.second.take()
+        {
+            self.crew.begin(move |_| {
+                let batch = second.batch();
+                Done::Read(second, batch)
+            });
+        }
+        Ok(None)
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), InsertError> {
+        let now = self.client.clock.now();
+        match done {
+            Done::Encoded(encoded) => {
+                let encoded = encoded.map_err(|error| InsertError::Internal(error.to_string()))?;
+                self.upload.encoded(now, encoded);
+            }
+            Done::Read(second, batch) => {
+                let batch = batch?;
+                if batch.is_empty() {
+                    self.upload.end(now, &self.summary);
+                } else {
+                    self.pieces.extend(batch);
+                    self.second = Some(second);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, phase: Phase) {
+        let now = self.upload.progress();
+        self.reporter.update(|progress| {
+            progress.phase = phase;
+            progress.bytes = now.bytes;
+            progress.total_bytes = Some(self.summary.stream_len);
+            progress.blocks = now.blocks;
+            progress.total_blocks = now.total_blocks;
+            progress.failed_blocks = now.failed_blocks;
+        });
+    }
+}
+
+impl From<NodeStopped> for InsertError {
+    fn from(_: NodeStopped) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<WorkLost> for InsertError {
+    fn from(_: WorkLost) -> Self {
+        Self::Internal("a piece of work did not end".to_owned())
+    }
+}
+
+impl From<UploadFailure> for InsertError {
+    fn from(why: UploadFailure) -> Self {
+        match why {
+            UploadFailure::Collision(_) => Self::Collision,
+            UploadFailure::Unreachable => Self::Unreachable,
+            UploadFailure::Changed => Self::Changed,
+            UploadFailure::Encoder(_) | UploadFailure::Splitfile(_) | UploadFailure::Root(_) => {
+                Self::Internal(why.to_string())
+            }
+        }
+    }
+}
