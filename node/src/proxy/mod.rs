@@ -45,6 +45,7 @@ use self::{
     limits::MAX_TARGET,
     path::Target,
     reply::Problem,
+    status::StatusSource,
 };
 use crate::client::Network;
 
@@ -60,26 +61,29 @@ pub struct Settings {
 /// The proxy: answers requests out of a [`Network`].
 pub struct Proxy<N> {
     network: N,
-    status: Box<dyn Fn() -> NodeStatus + Send + Sync>,
+    status: StatusSource,
     settings: Settings,
     token: Token,
     uploads: Arc<Semaphore>,
 }
 
 impl<N: Network> Proxy<N> {
-    /// Makes a proxy; [`serve`] puts it on a listener. `status` is asked for each view of the start page and must not block.
+    /// Makes a proxy; [`serve`] puts it on a listener. `status` is asked for each view of the start page; none means that the node is stopping.
     /// `token_seed`: 32 fresh random bytes.
     #[must_use]
-    pub fn new(
+    pub fn new<F>(
         network: N,
-        status: impl Fn() -> NodeStatus + Send + Sync + 'static,
+        status: impl Fn() -> F + Send + Sync + 'static,
         settings: Settings,
         token_seed: &[u8; 32],
-    ) -> Arc<Self> {
+    ) -> Arc<Self>
+    where
+        F: Future<Output = Option<NodeStatus>> + Send + 'static,
+    {
         let uploads = Arc::new(Semaphore::new(settings.limits.uploads));
         Arc::new(Self {
             network,
-            status: Box::new(status),
+            status: StatusSource::new(status),
             settings,
             token: Token::new(token_seed),
             uploads,
@@ -167,7 +171,8 @@ impl<N: Network> Proxy<N> {
         }
         match target.map_err(|error| Problem::bad_key(&error).link("/", "Start page"))? {
             Target::Home => {
-                let page = home::page(&(self.status)(), &self.token);
+                let status = self.status.ask().await.ok_or_else(Problem::stopping)?;
+                let page = home::page(&status, &self.token);
                 Ok(reply::answer(StatusCode::OK, Form::Html, page))
             }
             Target::InFolder => Err(Problem::in_folder()),

@@ -190,7 +190,7 @@ impl Problem {
         .with(Extra::RetryAfter)
     }
 
-    fn stopping() -> Self {
+    pub(super) fn stopping() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "stopping",

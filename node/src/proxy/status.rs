@@ -1,6 +1,9 @@
 //! What the start page tells about the node.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
+
+use warren_keys::BLOCK_SIZE;
+use warren_storage::RegionStats;
 
 /// A snapshot of the node for its own user. Shown only on the start page.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -19,6 +22,44 @@ pub struct NodeStatus {
     pub stored_bytes: u64,
     /// Bytes that both regions can hold.
     pub capacity_bytes: u64,
+}
+
+impl NodeStatus {
+    /// What a node of the network `network` says of itself.
+    #[must_use]
+    pub fn of_node(node: &crate::node::NodeStatus, network: &str) -> Self {
+        let regions = [node.disk.store, node.disk.cache];
+        let bytes =
+            |slots: fn(&RegionStats) -> u64| regions.iter().map(slots).sum::<u64>() * BLOCK_SIZE as u64;
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: network.to_owned(),
+            uptime: node.uptime,
+            links: node.links.len(),
+            known_nodes: node.core.known_nodes,
+            stored_bytes: bytes(|region| region.used),
+            capacity_bytes: bytes(|region| region.slots),
+        }
+    }
+}
+
+/// Whom to ask for the status.
+pub(super) struct StatusSource(Box<dyn Fn() -> Answer + Send + Sync>);
+
+type Answer = Pin<Box<dyn Future<Output = Option<NodeStatus>> + Send>>;
+
+impl StatusSource {
+    pub(super) fn new<F>(ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<NodeStatus>> + Send + 'static,
+    {
+        Self(Box::new(move || Box::pin(ask())))
+    }
+
+    /// None when the node is stopping.
+    pub(super) async fn ask(&self) -> Option<NodeStatus> {
+        (self.0)().await
+    }
 }
 
 /// A size for people: `1.5 GiB`.

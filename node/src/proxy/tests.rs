@@ -179,7 +179,7 @@ impl Network for Fake {
 }
 
 fn proxy<N: Network>(network: &N, limits: Limits) -> Arc<Proxy<N>> {
-    let status = || NodeStatus {
+    let status = NodeStatus {
         links: 7,
         known_nodes: 33,
         network: "<test>".into(),
@@ -187,7 +187,7 @@ fn proxy<N: Network>(network: &N, limits: Limits) -> Arc<Proxy<N>> {
     };
     Proxy::new(
         network.clone(),
-        status,
+        move || std::future::ready(Some(status.clone())),
         Settings {
             hosts: Vec::new(),
             limits,

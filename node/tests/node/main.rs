@@ -8,6 +8,7 @@
 )]
 
 mod blocks;
+mod files;
 mod helpers;
 mod links;
 mod logs;
