@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -121,7 +122,7 @@ pub fn check_provenance(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Refusa
 
 /// The secret that our upload form carries, new at each start.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token(Zeroizing<String>);
 
 /// Length of the token's text.
 pub const TOKEN_LEN: usize = 43;
@@ -130,7 +131,7 @@ impl Token {
     /// From 32 random bytes.
     #[must_use]
     pub fn new(random: &[u8; 32]) -> Self {
-        Self(data_encoding::BASE64URL_NOPAD.encode(random))
+        Self(Zeroizing::new(data_encoding::BASE64URL_NOPAD.encode(random)))
     }
 
     /// As the form's hidden field.
