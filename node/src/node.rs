@@ -242,15 +242,25 @@ impl NodeHandle {
         self.desk.add_seed(&self.net.core, seed);
     }
 
-    /// Waits until at least `count` links are up.
+    /// Waits until at least `count` other nodes are linked.
     pub async fn wait_for_links(&self, count: usize) {
         // Fails only when the registry is gone, which this handle holds.
-        let _ = self.net.registry.up().wait_for(|up| *up >= count).await;
+        let _ = self
+            .net
+            .registry
+            .neighbours()
+            .wait_for(|linked| *linked >= count)
+            .await;
     }
 
-    /// Waits until fewer than `count` links are up.
+    /// Waits until fewer than `count` other nodes are linked.
     pub async fn wait_for_links_below(&self, count: usize) {
-        let _ = self.net.registry.up().wait_for(|up| *up < count).await;
+        let _ = self
+            .net
+            .registry
+            .neighbours()
+            .wait_for(|linked| *linked < count)
+            .await;
     }
 
     /// Ends the node: links, jobs and listeners first, then what is known of the network is saved and the datastore closed.

@@ -191,6 +191,10 @@ impl LinkTask {
                 return false;
             }
             if !self.net.core.push_all(&mut self.events) {
+                if self.net.core.is_closed() {
+                    self.link.disconnected();
+                    self.drain();
+                }
                 // Somebody else took the room; the next round registers for it again.
                 return true;
             }

@@ -8,10 +8,10 @@
 //!   oldest queued data is told to shed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -93,12 +93,27 @@ impl LinkHandle {
 
 /// All links of a node, and its memory budget for queued data.
 pub(crate) struct Registry {
-    links: RwLock<BTreeMap<LinkId, Arc<LinkHandle>>>,
+    links: RwLock<Links>,
     next: AtomicU64,
     queued: AtomicUsize,
     budget: usize,
-    /// Links that are up, for who waits for them.
-    up: watch::Sender<usize>,
+    /// Nodes that are linked, for who waits for them.
+    neighbours: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Links {
+    by_id: BTreeMap<LinkId, Arc<LinkHandle>>,
+    /// No more links: the node stops.
+    closed: bool,
+}
+
+impl Links {
+    /// Two links to one node, while its ends agree which one stays, are one neighbour.
+    fn neighbours(&self) -> usize {
+        let nodes: BTreeSet<_> = self.by_id.values().filter_map(|link| link.peer.get()).collect();
+        nodes.len()
+    }
 }
 
 impl Registry {
@@ -110,7 +125,7 @@ impl Registry {
             next: AtomicU64::new(1),
             queued: AtomicUsize::new(0),
             budget,
-            up: watch::Sender::new(0),
+            neighbours: watch::Sender::new(0),
         }
     }
 
@@ -131,23 +146,31 @@ impl Registry {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
         });
-        self.links
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&handle));
+        let mut links = self.write();
+        if links.closed {
+            handle.inbox.close();
+        }
+        links.by_id.insert(id, Arc::clone(&handle));
+        drop(links);
         handle
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Links> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Links> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a link: commands for it fail from now on.
     pub(crate) fn remove(&self, handle: &LinkHandle) {
-        self.links
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&handle.id);
+        let mut links = self.write();
+        links.by_id.remove(&handle.id);
+        let neighbours = links.neighbours();
+        self.neighbours.send_replace(neighbours);
+        drop(links);
         handle.inbox.close();
-        if handle.peer.get().is_some() {
-            self.up.send_modify(|up| *up -= 1);
-        }
         let had = handle.queued.swap(0, Ordering::Relaxed);
         self.queued.fetch_sub(had, Ordering::Relaxed);
     }
@@ -155,36 +178,39 @@ impl Registry {
     /// A link by its number.
     #[must_use]
     pub(crate) fn link(&self, id: LinkId) -> Option<Arc<LinkHandle>> {
-        self.links
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+        self.read().by_id.get(&id).cloned()
     }
 
     /// Records who is at the other end of a link, which is up by that.
     pub(crate) fn introduced(&self, handle: &LinkHandle, node: NodeId) {
+        // Under the lock, so that counts are published in the order in which they were true.
+        let links = self.write();
         if handle.peer.set(node).is_ok() {
-            self.up.send_modify(|up| *up += 1);
+            self.neighbours.send_replace(links.neighbours());
         }
     }
 
-    /// The number of links that are up, to watch.
-    pub(crate) fn up(&self) -> watch::Receiver<usize> {
-        self.up.subscribe()
+    /// The number of nodes that are linked, to watch.
+    pub(crate) fn neighbours(&self) -> watch::Receiver<usize> {
+        self.neighbours.subscribe()
     }
 
-    /// Ends all links.
+    /// Ends all links, and those whose handshake is just being completed.
     pub(crate) fn close_all(&self) {
-        for link in self.links.read().unwrap_or_else(PoisonError::into_inner).values() {
+        let mut links = self.write();
+        links.closed = true;
+        for link in links.by_id.values() {
             link.inbox.close();
         }
     }
 
     /// The links that are up.
     pub(crate) fn status(&self, now: Time) -> Vec<LinkStatus> {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let up = links.values().filter_map(|link| Some((link, *link.peer.get()?)));
+        let links = self.read();
+        let up = links
+            .by_id
+            .values()
+            .filter_map(|link| Some((link, *link.peer.get()?)));
         up.map(|(link, node)| LinkStatus {
             node,
             address: link.address,
@@ -221,8 +247,9 @@ impl Registry {
     }
 
     fn shed_oldest(&self) {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.read();
         let oldest = links
+            .by_id
             .values()
             .min_by_key(|link| link.oldest.load(Ordering::Relaxed));
         if let Some(link) = oldest
@@ -329,6 +356,7 @@ fn must_arrive(command: &LinkCommand) -> bool {
 mod tests {
     use std::task::{Context, Waker};
 
+    use warren_keys::{IdentityKey, Seed};
     use warren_proto::{geometry::PacketSize, ids::CircuitId};
 
     use super::*;
@@ -390,6 +418,30 @@ mod tests {
             back += 1;
         });
         assert_eq!(back, 2);
+    }
+
+    #[test]
+    fn a_link_that_comes_while_the_node_stops_ends_too() {
+        let registry = Registry::new(usize::MAX);
+        let early = register(&registry);
+        registry.close_all();
+        assert!(early.inbox().is_closed());
+        assert!(register(&registry).inbox().is_closed());
+    }
+
+    #[test]
+    fn two_links_to_one_node_are_one_neighbour() {
+        let registry = Registry::new(usize::MAX);
+        let links = [register(&registry), register(&registry), register(&registry)];
+        let node = |seed| IdentityKey::from_seed(&Seed::from_bytes([seed; 32])).id();
+        registry.introduced(&links[0], node(1));
+        registry.introduced(&links[1], node(1));
+        registry.introduced(&links[2], node(2));
+        assert_eq!(*registry.neighbours().borrow(), 2);
+        registry.remove(&links[0]);
+        assert_eq!(*registry.neighbours().borrow(), 2);
+        registry.remove(&links[1]);
+        assert_eq!(*registry.neighbours().borrow(), 1);
     }
 
     #[test]

@@ -143,7 +143,7 @@ async fn two_nodes_link_talk_and_part() {
     a.dial(&b);
     let ((at_a, peer_of_a), (at_b, peer_of_b)) = (a.up().await, b.up().await);
     assert_eq!((peer_of_a, peer_of_b), (b.id(), a.id()));
-    assert_eq!(*a.net.registry.up().borrow(), 1);
+    assert_eq!(*a.net.registry.neighbours().borrow(), 1);
 
     let link = a.net.registry.link(at_a).unwrap();
     link.inbox().push(LinkCommand::Send(Frame::Ping(77))).unwrap();
@@ -152,7 +152,7 @@ async fn two_nodes_link_talk_and_part() {
 
     link.inbox().push(LinkCommand::Close).unwrap();
     assert!(!a.down(at_a).await && !b.down(at_b).await);
-    assert_eq!(*b.net.registry.up().borrow(), 0);
+    assert_eq!(*b.net.registry.neighbours().borrow(), 0);
     a.end().await;
     b.end().await;
 }

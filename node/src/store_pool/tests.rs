@@ -46,29 +46,30 @@ fn some_block() -> Block {
     crate::testing::content_block(1)
 }
 
-fn pool() -> (
-    StorePool<Fake>,
-    Arc<Held>,
-    mpsc::Receiver<(StoreTicket, StoreAnswer)>,
-    CancellationToken,
-) {
+struct Fixture {
+    pool: StorePool<Fake>,
+    held: Arc<Held>,
+    answers: mpsc::Receiver<(StoreTicket, StoreAnswer)>,
+}
+
+fn fixture() -> Fixture {
     let held = Arc::new(Held::default());
-    let (send, receive) = mpsc::channel();
-    let stop = CancellationToken::new();
+    let (send, answers) = mpsc::channel();
+    let backend = Fake(Arc::clone(&held));
     let pool = StorePool::start(
-        Fake(Arc::clone(&held)),
+        backend,
         &TaskTracker::new(),
-        stop.clone(),
+        CancellationToken::new(),
         move |ticket, answer| {
             let _ = send.send((ticket, answer));
         },
     );
-    (pool, held, receive, stop)
+    Fixture { pool, held, answers }
 }
 
 #[tokio::test]
 async fn overflow_is_refused_and_all_that_was_taken_is_answered() {
-    let (pool, held, answers, _stop) = pool();
+    let Fixture { pool, held, answers } = fixture();
     let id = some_block().id();
     let taken = (0..5000)
         .filter(|n| pool.ask(StoreTicket(*n), StoreQuestion::Find(id)))
@@ -84,7 +85,7 @@ async fn overflow_is_refused_and_all_that_was_taken_is_answered() {
 
 #[tokio::test]
 async fn a_panic_is_one_failed_question() {
-    let (pool, held, answers, _stop) = pool();
+    let Fixture { pool, held, answers } = fixture();
     held.release();
     held.panic.store(true, Ordering::Relaxed);
     let id = some_block().id();
@@ -104,7 +105,7 @@ async fn a_panic_is_one_failed_question() {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_are_synced_as_a_group() {
-    let (pool, held, answers, _stop) = pool();
+    let Fixture { pool, held, answers } = fixture();
     for n in 0..50 {
         assert!(pool.ask(StoreTicket(n), StoreQuestion::Keep(some_block(), Shelf::Store)));
         let _ = answers.recv().unwrap();
