@@ -1,7 +1,8 @@
 //! The client: block operations over circuits, and whole files over block operations (protocol §8).
 //!
 //! [`pool`] runs inside the core. It keeps circuits, chooses their nodes ([`path`], [`entry`]) and fetches and inserts single
-//! blocks.
+//! blocks. [`download`] and [`upload`] run in the job that a user has begun, outside the core; they say which blocks to fetch
+//! and insert, in what order, and turn them into files and back.
 //!
 //! What is deliberately absent: any look into the own datastore, which would let a probe see what its owner reads.
 
