@@ -110,7 +110,9 @@ proptest! {
         }
         let last_command = net.now;
         net.run_until_idle();
-        prop_assert!(net.now.since(last_command) < Duration::from_secs(300), "{:?}", net.now.since(last_command));
+        // Time counts from an operation's first attempt; where all is busy, few have theirs at a time.
+        let longest = Duration::from_secs(150) * (1 + u32::try_from(expected.len()).unwrap() / 2);
+        prop_assert!(net.now.since(last_command) < longest, "{:?}", net.now.since(last_command));
         for (job, op, block) in expected {
             let ended = net.events.iter().filter(|event| match event {
                 ClientEvent::Fetched { op: ended, result, .. } if ended.0 == op => {
