@@ -242,6 +242,25 @@ impl NodeHandle {
         self.desk.add_seed(&self.net.core, seed);
     }
 
+    /// Introduces the node to another one: it connects, and learns the network from there too.
+    ///
+    /// # Errors
+    /// When the reference's host has no address.
+    pub async fn add_peer(&self, reference: &NodeReference) -> io::Result<()> {
+        let addresses = match &reference.host {
+            Host::Ip(ip) => vec![SocketAddr::new(*ip, reference.port)],
+            Host::Name(name) => tokio::net::lookup_host((name.as_str(), reference.port))
+                .await?
+                .collect(),
+        };
+        self.add_seed(DialTarget {
+            node: reference.node,
+            link_key: reference.link_key,
+            addresses,
+        });
+        Ok(())
+    }
+
     /// Waits until at least `count` other nodes are linked.
     pub async fn wait_for_links(&self, count: usize) {
         // Fails only when the registry is gone, which this handle holds.
@@ -355,6 +374,29 @@ fn open(config: &NodeConfig, network: &Network) -> Result<Opened, StartError> {
 }
 
 impl Node {
+    /// Makes what a node needs on the disk, so that [`Node::start`] finds it: key file, identity, datastore. Returns who it will be.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn prepare(config: NodeConfig) -> Result<NodeId, StartError> {
+        let prepare = move || {
+            let Opened { secrets, store, .. } = open(&config, &config.network.parse()?)?;
+            store.close()?;
+            Ok(secrets.id())
+        };
+        tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|_| StartError::Bug)?
+    }
+
+    /// Opens the datastore of a node that is not running, to look into it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open_store(config: &NodeConfig) -> Result<Store, StartError> {
+        Ok(open(config, &config.network.parse()?)?.store)
+    }
+
     /// Starts a node. Must be called inside a tokio runtime with time and network enabled.
     ///
     /// # Errors

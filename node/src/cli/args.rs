@@ -83,9 +83,13 @@ pub struct PutArgs {
     /// The file; "-" reads standard input.
     #[arg(value_name = "FILE|-")]
     pub source: PathBuf,
-    /// Insert under this key: a private SSK from `warren keygen` with a document name, or KSK@words.
-    #[arg(long, value_name = "KEY")]
+    /// Insert under this key: KSK@words, or a private SSK from `warren keygen` followed by a document's name. Other users of this
+    /// machine can see what is on a command line: for a private key prefer --key-file.
+    #[arg(long, value_name = "KEY", conflicts_with = "key_file")]
     pub key: Option<String>,
+    /// Read that key from the first line of a file.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Media type to record; guessed from the file's name otherwise.
     #[arg(long, value_name = "TYPE/SUBTYPE")]
     pub mime: Option<String>,

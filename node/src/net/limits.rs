@@ -89,6 +89,19 @@ pub struct Rejections {
     pub bad_links: u64,
 }
 
+impl Rejections {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.crowded
+            + self.crowded_source
+            + self.banned
+            + self.bad_handshakes
+            + self.late_handshakes
+            + self.bad_links
+    }
+}
+
 #[derive(Default)]
 struct Counters {
     crowded: AtomicU64,

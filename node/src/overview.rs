@@ -1,0 +1,164 @@
+//! What a running node tells its own user: one view of its state for the web page and the control interface.
+//!
+//! Deliberately absent: anything about what is being fetched or inserted. Peers and requests never stand together (log policy).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use warren_keys::{BLOCK_SIZE, base64};
+
+use crate::{
+    control::server::Overseer,
+    node::{NodeHandle, NodeStopped},
+    proxy,
+};
+
+/// A node's state, as shown to its user.
+#[derive(Clone)]
+pub struct Overview {
+    node: Arc<NodeHandle>,
+    network: String,
+}
+
+/// `warren status --json` and `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// The network.
+    pub network: String,
+    /// What others need to reach this node, the best first; empty when it publishes no address.
+    pub references: Vec<String>,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Where it listens.
+    pub listening: Vec<String>,
+    /// Links that are up.
+    pub links: usize,
+    /// Nodes that it knows of.
+    pub known_nodes: usize,
+    /// Own circuits that are ready.
+    pub circuits_ready: usize,
+    /// Transfers of the local user.
+    pub jobs: usize,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// The store region.
+    pub store: Region,
+    /// The cache region.
+    pub cache: Region,
+    /// Requests taken from neighbours, and inserts.
+    pub routed: u64,
+    /// Requests and inserts carried out for circuits that end here.
+    pub exit: u64,
+    /// Connections and messages of strangers that were refused.
+    pub rejected: u64,
+}
+
+/// One region of the datastore.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Region {
+    /// Bytes of blocks that it holds.
+    pub used_bytes: u64,
+    /// Bytes of blocks that it can hold.
+    pub capacity_bytes: u64,
+}
+
+/// One link, in `GET /v1/peers`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// The neighbour's identity.
+    pub identity: String,
+    /// Whether this node opened the link.
+    pub dialled: bool,
+    /// Round trip in milliseconds, when measured.
+    pub round_trip_ms: Option<f64>,
+}
+
+impl Overview {
+    /// A view of a node.
+    #[must_use]
+    pub fn new(node: Arc<NodeHandle>, network: String) -> Self {
+        Self { node, network }
+    }
+
+    /// The state now.
+    ///
+    /// # Errors
+    /// When the node is stopping.
+    pub async fn status(&self) -> Result<Status, NodeStopped> {
+        let status = self.node.status().await?;
+        let region = |stats: warren_storage::RegionStats| Region {
+            used_bytes: stats.used * BLOCK_SIZE as u64,
+            capacity_bytes: stats.slots * BLOCK_SIZE as u64,
+        };
+        let router = &status.core.router;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: self.network.clone(),
+            references: self.node.references().iter().map(ToString::to_string).collect(),
+            uptime_seconds: status.uptime.as_secs(),
+            listening: status.listening.iter().map(ToString::to_string).collect(),
+            links: status.core.links.len(),
+            known_nodes: status.core.known_nodes,
+            circuits_ready: status.core.circuits_ready,
+            jobs: status.jobs,
+            queued_bytes: status.queued,
+            store: region(status.disk.store),
+            cache: region(status.disk.cache),
+            routed: router.requests + router.inserts,
+            exit: router.exit_fetches + router.exit_inserts,
+            rejected: status.rejections.total(),
+        })
+    }
+
+    /// The links now.
+    ///
+    /// # Errors
+    /// When the node is stopping.
+    pub async fn peers(&self) -> Result<Vec<Peer>, NodeStopped> {
+        let status = self.node.status().await?;
+        let peer = |link: &warren_proto::core::LinkStatus| Peer {
+            identity: base64::encode(link.link.node.as_bytes()),
+            dialled: link.link.dialled,
+            round_trip_ms: link.link.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+        };
+        Ok(status.core.links.iter().map(peer).collect())
+    }
+
+    /// What the start page of the proxy shows; empty while the node is stopping.
+    pub async fn page(&self) -> proxy::NodeStatus {
+        let Ok(status) = self.status().await else {
+            return proxy::NodeStatus::default();
+        };
+        proxy::NodeStatus {
+            version: status.version,
+            network: status.network,
+            uptime: std::time::Duration::from_secs(status.uptime_seconds),
+            links: status.links,
+            known_nodes: status.known_nodes,
+            stored_bytes: status.store.used_bytes + status.cache.used_bytes,
+            capacity_bytes: status.store.capacity_bytes + status.cache.capacity_bytes,
+        }
+    }
+}
+
+impl Overseer for Overview {
+    async fn status(&self) -> Result<serde_json::Value, NodeStopped> {
+        Ok(serde_json::json!(Overview::status(self).await?))
+    }
+
+    async fn peers(&self) -> Result<serde_json::Value, NodeStopped> {
+        Ok(serde_json::json!(Overview::peers(self).await?))
+    }
+
+    async fn add_peer(&self, reference: &str) -> Result<(), String> {
+        let parsed = reference
+            .parse()
+            .map_err(|error| format!("{reference:?} is not a node reference: {error}"))?;
+        self.node
+            .add_peer(&parsed)
+            .await
+            .map_err(|error| format!("its host has no address: {error}"))
+    }
+}
