@@ -126,20 +126,10 @@ impl Overview {
         Ok(status.core.links.iter().map(peer).collect())
     }
 
-    /// What the start page of the proxy shows; empty while the node is stopping.
-    pub async fn page(&self) -> proxy::NodeStatus {
-        let Ok(status) = self.status().await else {
-            return proxy::NodeStatus::default();
-        };
-        proxy::NodeStatus {
-            version: status.version,
-            network: status.network,
-            uptime: std::time::Duration::from_secs(status.uptime_seconds),
-            links: status.links,
-            known_nodes: status.known_nodes,
-            stored_bytes: status.store.used_bytes + status.cache.used_bytes,
-            capacity_bytes: status.store.capacity_bytes + status.cache.capacity_bytes,
-        }
+    /// What the start page of the proxy shows; nothing while the node is stopping.
+    pub async fn page(&self) -> Option<proxy::NodeStatus> {
+        let status = self.node.status().await.ok()?;
+        Some(proxy::NodeStatus::of_node(&status, &self.network))
     }
 }
 

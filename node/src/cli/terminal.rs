@@ -2,11 +2,7 @@
 //!
 //! With `--json` each result and each progress report is one JSON value a line, on the same two streams; otherwise results are text
 //! and progress is a bar, shown only where standard error is a terminal.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this module is where the program prints"
-)]
+#![expect(clippy::print_stderr, reason = "this module is where the program prints")]
 
 use std::{
     io::{self, IsTerminal, Write},

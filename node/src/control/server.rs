@@ -389,13 +389,10 @@ impl futures_core::Stream for BodyBytes {
         mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        loop {
-            let polled = Pin::new(&mut self.0).poll_frame(cx);
-            return polled.map(|frame| match frame? {
-                Ok(frame) => Some(Ok(frame.into_data().unwrap_or_default())),
-                Err(error) => Some(Err(io::Error::other(error))),
-            });
-        }
+        Pin::new(&mut self.0).poll_frame(cx).map(|frame| match frame? {
+            Ok(frame) => Some(Ok(frame.into_data().unwrap_or_default())),
+            Err(error) => Some(Err(io::Error::other(error))),
+        })
     }
 }
 
