@@ -315,7 +315,8 @@ impl NodeHandle {
         .map_err(|_| StartError::Bug)?
     }
 
-    /// Ends the node at once, as a kill would: nothing is saved, nobody is told.
+    /// Ends the node as a kill would: nothing is saved, nobody is told. Its tasks end a moment later, and only then is its
+    /// folder free again.
     pub fn abort(self) {
         drop(self);
     }
@@ -440,6 +441,7 @@ impl Node {
             descriptor: Arc::new(descriptor.clone()),
             replays,
             gate: config.gate.clone(),
+            links: config.links,
             queues: config.queues,
             core: Arc::clone(&core),
             seed,

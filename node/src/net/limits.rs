@@ -75,7 +75,7 @@ impl Source {
 /// Counts of what was turned away since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Rejections {
-    /// Connections closed because too many handshakes were in progress.
+    /// Connections closed because too many handshakes were in progress, or too many links stood.
     pub crowded: u64,
     /// Connections closed because their source had too many in progress.
     pub crowded_source: u64,
@@ -254,6 +254,11 @@ impl Gate {
             offender.count = 0;
             offender.until = Some(now + self.settings.ban);
         }
+    }
+
+    /// Counts a connection that was closed because there are too many.
+    pub(crate) fn count_crowded(&self) {
+        self.counters.crowded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Handshakes in progress.

@@ -83,6 +83,10 @@ async fn incoming(net: Arc<Net>, mut stream: TcpStream, from: SocketAddr, slot: 
     match answered {
         Ok(Ok(established)) => {
             drop(slot);
+            if net.registry.len() >= net.max_links {
+                net.gate.count_crowded();
+                return;
+            }
             tracing::debug!(peer = %PeerAddr(from), "link accepted");
             link_task::spawn(&net, stream, established, from, None);
         }

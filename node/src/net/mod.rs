@@ -30,11 +30,17 @@ pub(crate) mod registry;
 use limits::{Gate, GateSettings};
 use registry::Registry;
 
+/// Links beyond those that the core keeps: their peers have yet to introduce themselves, or are about to be turned away.
+/// Whoever has the node's reference can open links; this bounds what that costs.
+const UNDECIDED: usize = 64;
+
 /// What the tasks of one node share.
 pub(crate) struct Net {
     pub(crate) clock: Clock,
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) network: Network,
+    /// Links that may stand at once, those included about which the core has yet to decide.
+    pub(crate) max_links: usize,
     pub(crate) registry: Registry,
     pub(crate) core: Arc<Inbox<CoreInput>>,
     pub(crate) gate: Arc<Gate>,
@@ -56,6 +62,8 @@ pub(crate) struct NetParts {
     pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) replays: ReplayCache,
     pub(crate) gate: GateSettings,
+    /// Links that the core keeps at most.
+    pub(crate) links: usize,
     /// Bytes that may be queued over all links.
     pub(crate) queues: usize,
     pub(crate) core: Arc<Inbox<CoreInput>>,
@@ -69,6 +77,7 @@ impl Net {
             clock: parts.clock,
             secrets: parts.secrets,
             network: parts.network,
+            max_links: parts.links + UNDECIDED,
             registry: Registry::new(parts.queues),
             core: parts.core,
             gate: Gate::new(parts.gate),

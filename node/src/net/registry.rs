@@ -181,6 +181,11 @@ impl Registry {
         self.read().by_id.get(&id).cloned()
     }
 
+    /// Number of links, up or not.
+    pub(crate) fn len(&self) -> usize {
+        self.read().by_id.len()
+    }
+
     /// Records who is at the other end of a link, which is up by that.
     pub(crate) fn introduced(&self, handle: &LinkHandle, node: NodeId) {
         // Under the lock, so that counts are published in the order in which they were true.

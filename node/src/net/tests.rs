@@ -15,6 +15,7 @@ use warren_proto::{
     descriptor::{Services, Statement},
     ids::LinkId,
     link::api::{LinkCommand, LinkEvent},
+    time::Time,
     wire::Frame,
 };
 
@@ -48,6 +49,7 @@ impl Bare {
             descriptor,
             replays: ReplayCache::new(),
             gate,
+            links: 8,
             queues: 1 << 20,
             core: Arc::new(Inbox::new(64)),
             seed: [seed; 32],
@@ -254,6 +256,28 @@ async fn a_flood_costs_no_more_than_its_bounds() {
     drop(open);
     a.end().await;
     b.end().await;
+}
+
+#[tokio::test]
+async fn links_are_bounded_also_for_those_who_know_the_node() {
+    let mut a = Bare::new(1);
+    let others: Vec<_> = (2..6).map(Bare::new).collect();
+    // The core of this test never closes one, so they pile up.
+    let fill: Vec<_> = (0..a.net.max_links - 2)
+        .map(|_| a.net.registry.register(Time(0), a.address, false))
+        .collect();
+    for other in &others {
+        other.dial(&a);
+    }
+    a.up().await;
+    a.up().await;
+    a.rejected(|seen| seen.crowded == 2).await;
+    assert_eq!(*a.net.registry.neighbours().borrow(), 2);
+    drop(fill);
+    a.end().await;
+    for other in others {
+        other.end().await;
+    }
 }
 
 #[tokio::test]
