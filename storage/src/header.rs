@@ -27,8 +27,6 @@ pub struct Header {
 /// Why a page is not a usable header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderFault {
-    /// All zeros: the file was being created when the process or the machine stopped.
-    Blank,
     /// Does not authenticate: another key, another region, or damage.
     Unreadable,
     /// Authenticates, and has another format version or other slots.
@@ -72,9 +70,6 @@ impl Header {
     /// # Errors
     /// [`HeaderFault`], for whatever bytes.
     pub fn open(master: &MasterKey, region: Region, page: &[u8]) -> Result<Self, HeaderFault> {
-        if page.iter().all(|&b| b == 0) {
-            return Err(HeaderFault::Blank);
-        }
         let plain = open_message(&master.base_key(labels::STORAGE_HEADER), &[region.as_u8()], page);
         let plain = plain.ok_or(HeaderFault::Unreadable)?;
         let (version, rest) = plain.split_first_chunk().ok_or(HeaderFault::Unreadable)?;
@@ -155,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn blank_short_and_flipped_pages_are_told_apart() {
+    fn blank_short_and_flipped_pages_do_not_open() {
         assert_eq!(
             Header::open(&master(), Region::Store, &[0; HEADER_LEN]),
-            Err(HeaderFault::Blank)
+            Err(HeaderFault::Unreadable)
         );
         assert_eq!(
             Header::open(&master(), Region::Store, &[1; 20]),

@@ -20,6 +20,8 @@ use crate::geometry::{Geometry, Region, Slot, WAYS};
 /// The entries of both regions, without a lock.
 pub(crate) struct Tables {
     regions: [Vec<Entry>; 2],
+    /// Threads that wait for a claim to end. Waking nobody would cost a system call a put.
+    waiting: usize,
 }
 
 /// Which slot a new block may take.
@@ -33,10 +35,8 @@ enum Room {
 
 impl Tables {
     pub(crate) fn new(geometry: &Geometry) -> Self {
-        // Zeroed pages cost nothing until they are touched.
-        Self {
-            regions: Region::ALL.map(|region| vec![Entry::EMPTY; geometry.slots(region) as usize]),
-        }
+        let regions = Region::ALL.map(|region| vec![Entry::EMPTY; geometry.slots(region) as usize]);
+        Self { regions, waiting: 0 }
     }
 
     pub(crate) fn entries(&self, region: Region) -> &[Entry] {
@@ -132,9 +132,29 @@ impl Index {
                 set.iter().any(|e| e.is_busy() && e.tag() == placement.tag)
             })
         };
-        self.freed
-            .wait_while(self.lock(), busy)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.lock_when(busy)
+    }
+
+    /// Locks as soon as `hindered` is false.
+    fn lock_when(&self, mut hindered: impl FnMut(&mut Tables) -> bool) -> MutexGuard<'_, Tables> {
+        let mut tables = self.lock();
+        if hindered(&mut tables) {
+            tables.waiting += 1;
+            tables = self
+                .freed
+                .wait_while(tables, hindered)
+                .unwrap_or_else(PoisonError::into_inner);
+            tables.waiting -= 1;
+        }
+        tables
+    }
+
+    fn wake(&self, tables: MutexGuard<'_, Tables>) {
+        let waiting = tables.waiting > 0;
+        drop(tables);
+        if waiting {
+            self.freed.notify_all();
+        }
     }
 
     fn matches(&self, tables: &Tables, placement: Placement) -> impl Iterator<Item = (Region, Slot, Entry)> {
@@ -210,11 +230,7 @@ impl Index {
                 .iter()
                 .all(|e| e.is_busy())
         };
-        drop(
-            self.freed
-                .wait_while(self.lock(), full)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        drop(self.lock_when(full));
         self.lock_settled(placement)
     }
 
@@ -261,22 +277,29 @@ impl Claim<'_> {
         self.end(|tables, region, slot| tables.record(region, slot, None));
     }
 
-    /// The slot was found to hold `tag`, which nobody wrote there now. Gives way to another slot of that tag.
-    pub(crate) fn found(self, tag: BlockTag) {
-        self.end(|tables, region, slot| {
-            let start = slot.index() / WAYS as usize * WAYS as usize;
-            let set = &tables.regions[region.index()][start..start + WAYS as usize];
-            let elsewhere = set
-                .iter()
-                .enumerate()
-                .any(|(i, e)| start + i != slot.index() && !e.is_empty() && e.tag() == tag);
-            tables.record(region, slot, (!elsewhere).then_some(tag));
-        });
+    /// The slot was found to hold `tag`, which nobody is writing there now: claims it as that, so that all who ask for the
+    /// block wait. Not if another slot of the set has that tag.
+    pub(crate) fn claim_as(&self, tag: BlockTag) -> bool {
+        let mut tables = self.index.lock();
+        let start = self.slot.index() / WAYS as usize * WAYS as usize;
+        let set = &mut tables.regions[self.region.index()][start..start + WAYS as usize];
+        let at = self.slot.index() - start;
+        if set
+            .iter()
+            .enumerate()
+            .any(|(i, e)| i != at && !e.is_empty() && e.tag() == tag)
+        {
+            return false;
+        }
+        set[at] = set[at].busy(tag);
+        true
     }
 
     fn end(mut self, verdict: impl FnOnce(&mut Tables, Region, Slot)) {
-        verdict(&mut self.index.lock(), self.region, self.slot);
         self.done = true;
+        let mut tables = self.index.lock();
+        verdict(&mut tables, self.region, self.slot);
+        self.index.wake(tables);
     }
 }
 
@@ -290,7 +313,7 @@ impl Drop for Claim<'_> {
             } else {
                 entry.with_tag(self.before.tag())
             };
+            self.index.wake(tables);
         }
-        self.index.freed.notify_all();
     }
 }

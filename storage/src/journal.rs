@@ -2,9 +2,9 @@
 //!
 //! A file of 32-byte units: segment headers (two units) and records (one), each sealed. A process that opens the store
 //! begins a new segment under a fresh salt behind the last good record, so no nonce is ever used twice, whatever was
-//! torn before. Replay ends at the first unit that does not open, which is what a crash leaves. If a later unit shows that the
-//! bad one had been on the disk for certain (a [`Record::Synced`] mark, a later segment), the file is damaged,
-//! and the index must be rebuilt from the slots.
+//! torn before. Replay ends at the first unit that does not open, which is what a crash leaves. If what is behind it shows
+//! that the bad unit had been on the disk for certain (a [`Record::Synced`] mark, or a segment that is no longer
+//! readable), the file is damaged, and the index must be rebuilt from the slots.
 
 use std::io;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ pub(crate) fn replay(
         } else if let Some((next, _)) = Segment::open(key, bytes, at).filter(|(_, g)| *g == generation) {
             segment = next;
             at += SEGMENT;
-        } else if was_durable(key, generation, &segment, bytes, at) {
+        } else if was_durable(&segment, bytes, at) {
             return Replayed::Damaged;
         } else {
             break;
@@ -166,17 +166,18 @@ pub(crate) fn replay(
     }
 }
 
-/// Whether anything behind the bad unit at `bad` proves that the unit had been whole on the disk.
-fn was_durable(key: &BaseKey, generation: u64, segment: &Segment, bytes: &[u8], bad: usize) -> bool {
+/// Whether anything behind the bad unit at `bad` proves that the unit had been whole on the disk: a mark that says so,
+/// or bytes of a segment whose header is no longer readable. (A header is on the disk before the first record behind
+/// it is written, so what is not a record of this segment belongs to a later, damaged one. Zeros are a file that was
+/// extended and not written.)
+fn was_durable(segment: &Segment, bytes: &[u8], bad: usize) -> bool {
     let units = (bad + UNIT..bytes.len()).step_by(UNIT);
     units.zip(1..).any(|(at, ahead)| {
-        let record = bytes
-            .get(at..at + UNIT)
-            .and_then(|unit| segment.record(unit, ahead));
-        match record {
+        let unit = &bytes[at..bytes.len().min(at + UNIT)];
+        match segment.record(unit, ahead) {
             Some(Record::Synced(end)) => end > bad as u64,
             Some(_) => false,
-            None => Segment::open(key, bytes, at).is_some_and(|(_, g)| g == generation),
+            None => at >= bad + SEGMENT && unit.iter().any(|&b| b != 0),
         }
     })
 }
@@ -209,7 +210,7 @@ impl Journal {
             segment: None,
             end,
             records,
-            marked: end,
+            marked: 0,
         }
     }
 
@@ -231,7 +232,7 @@ impl Journal {
 
     /// Writes what must be there before the first record: cuts what a crash left, begins a segment.
     ///
-    /// What is before the segment is brought to the disk first: [`replay`] takes a segment as proof that it was there.
+    /// The order on the disk is: what was before, the header, the records. [`replay`] draws conclusions from it.
     pub(crate) fn begin(&mut self) -> io::Result<()> {
         if self.segment.is_some() {
             return Ok(());
@@ -240,6 +241,7 @@ impl Journal {
         self.medium.set_size(self.end)?;
         self.medium.sync()?;
         self.medium.write_at(&bytes, self.end)?;
+        self.medium.sync()?;
         self.end += SEGMENT as u64;
         self.segment = Some(segment);
         Ok(())
@@ -272,3 +274,6 @@ impl Journal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

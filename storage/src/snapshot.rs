@@ -117,10 +117,7 @@ pub(crate) fn read(
         };
         for (i, bytes) in plain.as_chunks::<ENTRY>().0.iter().enumerate() {
             let entry = Entry::from_disk(u64::from_le_bytes(*bytes));
-            // Untouched pages of an empty table stay unallocated.
-            if !entry.is_empty() {
-                tables.load(region, start + i, entry);
-            }
+            tables.load(region, start + i, entry);
         }
     }
     Ok(Some((tables, head)))

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use warren_keys::{BLOCK_SIZE, Block, BlockId, Location};
 
-use crate::entry::{Entry, Placer};
+use crate::entry::{BlockTag, Entry, Placer};
 use crate::error::{Error, Result};
 use crate::geometry::{Geometry, Region, SLOT_LEN, Slot};
 use crate::index::{Claim, Claimed, Index};
@@ -138,12 +138,12 @@ impl Store {
                 },
             }
         };
-        self.write(claim, id, bytes)?;
+        self.write(claim, id, placement.tag, bytes)?;
         Ok(Put::Stored)
     }
 
-    fn write(&self, claim: Claim<'_>, id: BlockId, block: &[u8; BLOCK_SIZE]) -> Result<()> {
-        let (region, slot, tag) = (claim.region, claim.slot, self.placer.place(&id).tag);
+    fn write(&self, claim: Claim<'_>, id: BlockId, tag: BlockTag, block: &[u8; BLOCK_SIZE]) -> Result<()> {
+        let (region, slot) = (claim.region, claim.slot);
         let head = SlotHead {
             id,
             stamp: self.stamp.fetch_add(1, Ordering::Relaxed),
@@ -287,7 +287,12 @@ impl Store {
                 if entry.is_live() && tag == entry.tag() {
                     return Ok(Finding::Sound(block));
                 }
-                claim.found(tag);
+                // In the journal before anybody can see it: a put that finds the block here is acknowledged.
+                if claim.claim_as(tag) && self.log(Record::Written(region, slot, Entry::live(tag))).is_ok() {
+                    claim.written(tag);
+                } else {
+                    claim.emptied();
+                }
                 self.counters.stale.fetch_add(1, Ordering::Relaxed);
                 Ok(Finding::Stale)
             }

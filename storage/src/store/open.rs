@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::geometry::{FORMAT_VERSION, Geometry, HEADER_LEN, Region, SLOT_LEN, Slot, WAYS};
 use crate::header::{Header, HeaderFault};
 use crate::index::{Index, Tables};
-use crate::journal::{self, Journal, Replayed};
+use crate::journal::{self, Journal, Record, Replayed};
 use crate::master::MasterKey;
 use crate::medium::{Allocation, Backend, Folder, Medium};
 use crate::seal::{BaseKey, SALT_LEN};
@@ -160,7 +160,7 @@ struct Files {
 
 /// What the beginning of a region's file says.
 enum Page {
-    /// No file, or one whose making was interrupted.
+    /// No file.
     Absent,
     Good(Header),
     Unreadable,
@@ -182,14 +182,7 @@ impl Files {
             [Page::Good(_), Page::Good(_)] => return Err(damaged(Region::Cache)),
             [Page::Good(header), _] => (header, Some(Region::Cache)),
             [_, Page::Good(header)] => (header, Some(Region::Store)),
-            [Page::Absent, Page::Absent] => {
-                // The index is written after the headers: with it there, blank headers are no interrupted making.
-                let io = Error::io("open", backend.path(SNAPSHOT));
-                if backend.open(SNAPSHOT).map_err(io)?.is_some() {
-                    return Err(damaged(Region::Store));
-                }
-                return Self::create(backend, master, options);
-            }
+            [Page::Absent, Page::Absent] => return Self::create(backend, master, options),
             _ => {
                 return Err(Error::WrongKey {
                     what: WHAT,
@@ -224,10 +217,15 @@ impl Files {
         })
     }
 
+    /// Makes both files whole under other names first: a datastore exists when one of them has its own.
     fn create(backend: &dyn Backend, master: &MasterKey, options: &Options) -> Result<Self> {
+        let temporary = |region: Region| match region {
+            Region::Store => "store.tmp",
+            Region::Cache => "cache.tmp",
+        };
         let make = |region: Region| {
             let make = || {
-                let medium = backend.create(region.file_name())?;
+                let medium = backend.create(temporary(region))?;
                 let len = options.geometry.file_len(region);
                 let allocation = match options.space {
                     Space::Reserve => medium.reserve(len)?,
@@ -238,7 +236,7 @@ impl Files {
             // A disk too small is found out here: it gets its space back.
             make().map_err(|e| {
                 for region in Region::ALL {
-                    drop(backend.remove(region.file_name()));
+                    drop(backend.remove(temporary(region)));
                 }
                 Error::io("set aside space for", backend.path(region.file_name()))(e)
             })
@@ -247,15 +245,18 @@ impl Files {
         let (cache, b) = make(Region::Cache)?;
         let regions = [store, cache];
         let header = Header::new(options.geometry, [a, b]).map_err(Error::io("make", backend.path("")))?;
-        for region in Region::ALL {
-            let write = || {
+        let finish = || {
+            for region in Region::ALL {
                 let medium = &regions[region.index()];
                 medium.write_at(&header.seal(master, region)?, 0)?;
-                medium.sync()
-            };
-            write().map_err(Error::io("write", backend.path(region.file_name())))?;
-        }
-        backend.sync().map_err(Error::io("sync", backend.path("")))?;
+                medium.sync()?;
+            }
+            for region in Region::ALL {
+                backend.rename(temporary(region), region.file_name())?;
+            }
+            backend.sync()
+        };
+        finish().map_err(Error::io("make a datastore in", backend.path("")))?;
         Ok(Self {
             regions,
             header,
@@ -267,16 +268,21 @@ impl Files {
 
 fn read_page(backend: &dyn Backend, master: &MasterKey, region: Region) -> Result<Page> {
     let path = backend.path(region.file_name());
-    let mut page = vec![0; HEADER_LEN];
-    let mut read = || match backend.open(region.file_name())? {
-        // A file without room for a header was being made.
-        Some(medium) if medium.size()? >= HEADER_LEN as u64 => medium.read_at(&mut page, 0),
-        _ => Ok(()),
+    let read = || {
+        let Some(medium) = backend.open(region.file_name())? else {
+            return Ok(None);
+        };
+        let mut page = vec![0; HEADER_LEN];
+        if medium.size()? >= HEADER_LEN as u64 {
+            medium.read_at(&mut page, 0)?;
+        }
+        Ok(Some(page))
     };
-    read().map_err(Error::io("read", &path))?;
+    let Some(page) = read().map_err(Error::io("read", &path))? else {
+        return Ok(Page::Absent);
+    };
     match Header::open(master, region, &page) {
         Ok(header) => Ok(Page::Good(header)),
-        Err(HeaderFault::Blank) => Ok(Page::Absent),
         Err(HeaderFault::Unreadable) => Ok(Page::Unreadable),
         Err(HeaderFault::Version(found)) => Err(Error::Version {
             what: WHAT,
@@ -316,8 +322,10 @@ impl Opener {
         let size = medium.size().ok().filter(|&size| size <= most)?;
         let mut bytes = vec![0; usize::try_from(size).ok()?];
         medium.read_at(&mut bytes, 0).ok()?;
+        let mut written = 0;
         let replayed = journal::replay(&self.journal_key, head.generation, &bytes, |record| {
-            replay_into(&mut tables, record)
+            written += u64::from(matches!(record, Record::Written(..)));
+            replay_into(&mut tables, record);
         });
         let Replayed::Whole { end, records } = replayed else {
             return None;
@@ -326,7 +334,7 @@ impl Opener {
         Some(Loaded {
             tables,
             journal,
-            stamp: head.stamp + records,
+            stamp: head.stamp + written,
             records,
         })
     }

@@ -172,6 +172,6 @@ pub struct Inspection {
     pub journal_records: u64,
     /// Journal records at which [`crate::Store::sync`] writes the next snapshot.
     pub journal_bound: u64,
-    /// Blocks put since the datastore was made.
+    /// Blocks written since the datastore was made; a little more after a crash.
     pub puts: u64,
 }

@@ -1,6 +1,11 @@
 //! The datastore over media in memory. Each store here has one or two sets a region, so that evictions come soon.
 
 mod basic;
+mod crash;
+mod damage;
+mod faults;
+mod fixture;
+mod real;
 mod threads;
 
 use super::*;

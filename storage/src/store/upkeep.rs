@@ -108,7 +108,6 @@ impl Store {
             let medium = self.backend.create(name)?;
             let mut begun = Journal::resume(medium, self.journal_key.clone(), next, 0, 0);
             begun.begin()?;
-            begun.medium().sync()?;
             self.backend.sync()?;
             Ok(begun)
         };
