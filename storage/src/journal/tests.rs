@@ -105,6 +105,20 @@ fn lost_sectors_of_zeros_are_a_torn_tail() {
         }
     );
     assert_eq!(seen.len(), 4);
+    // What arrived behind the lost sectors is cut, lest it looks like damage the next time.
+    let medium = memory.open("j").unwrap().unwrap();
+    let mut next = Journal::resume(medium, key(), 3, (SEGMENT + 4 * UNIT) as u64, 4);
+    next.append(emptied(77)).unwrap();
+    assert_eq!(
+        read(&memory.read("j")),
+        (
+            Replayed::Whole {
+                end: next.end(),
+                records: 5
+            },
+            vec![0, 1, 2, 3, 77]
+        )
+    );
 }
 
 #[test]

@@ -158,8 +158,10 @@ impl Medium for FaultyMedium {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.shared.writes.fetch_add(1, Ordering::SeqCst);
         if let Err(e) = self.shared.change() {
-            // A real disk fails halfway, not before it began.
-            self.inner.write_at(&buf[..buf.len() / 2], offset)?;
+            // A full disk writes nothing; a broken one fails halfway.
+            if e.kind() != io::ErrorKind::StorageFull {
+                self.inner.write_at(&buf[..buf.len() / 2], offset)?;
+            }
             return Err(e);
         }
         self.inner.write_at(buf, offset)

@@ -33,14 +33,25 @@ fn a_full_disk_is_said_and_loses_nothing() {
 
 #[test]
 fn a_failed_overwrite_keeps_the_old_block_if_the_disk_did() {
-    for (budget, survives) in [(0, true), (1, false)] {
-        let (_, faulty, store) = faulty_store();
+    let cases = [
+        // The journal fails before the slot is touched.
+        (0, ErrorKind::Other, true),
+        // The slot's write is refused, or torn.
+        (1, ErrorKind::StorageFull, true),
+        (1, ErrorKind::Other, false),
+    ];
+    for (budget, kind, survives) in cases {
+        let (memory, faulty, store) = faulty_store();
         let old: Vec<Block> = (0..64).map(content).collect();
         old.iter()
             .for_each(|b| drop(store.put(b, Region::Cache).unwrap()));
-        // The journal fails before the slot is touched; a failing slot write tears the slot.
-        faulty.fail_after(budget, 1, ErrorKind::Other);
+        faulty.fail_after(budget, 1, kind);
         store.put(&content(100), Region::Cache).unwrap_err();
+        let killed = open(memory.after_kill());
+        assert_eq!(
+            old.iter().filter(|b| has(&killed, b)).count(),
+            if survives { 64 } else { 63 }
+        );
         let kept = old.iter().filter(|b| has(&store, b)).count();
         assert_eq!(kept, if survives { 64 } else { 63 });
         assert!(!has(&store, &content(100)));
