@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use warren_keys::{
+    root::RootBody,
     splitfile::Coder,
-    stream::{FRAME_SIZE, StreamSummary},
+    stream::{Compression, FRAME_SIZE, StreamSummary},
 };
 
 use super::*;
