@@ -19,6 +19,8 @@ pub mod api;
 mod duties;
 mod exits;
 mod status;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -277,9 +279,9 @@ impl Core {
         self.drain_topology(now);
         self.router.neighbour_up(link, location, stores);
         for waiter in self.waiting.take(&node) {
+            self.topology.circuit_opened(now, link);
             self.go_on(link, waiter);
         }
-        self.topology.circuit_opened(now, link);
         self.pool.directory_changed();
     }
 

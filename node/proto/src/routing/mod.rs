@@ -33,6 +33,8 @@ mod pace;
 mod sink;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

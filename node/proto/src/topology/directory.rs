@@ -129,9 +129,11 @@ impl Directory {
         })
     }
 
-    /// Up to `count` nodes at random.
-    pub(super) fn sample(&self, count: usize, rng: &mut ChaCha20Rng) -> Vec<NodeId> {
-        crate::random::sample(rng, self.entries.keys().copied().collect(), count)
+    /// Up to `count` nodes at random: those that follow random points. Draws may repeat themselves.
+    pub(super) fn sample(&self, count: usize, rng: &mut ChaCha20Rng) -> impl Iterator<Item = NodeId> {
+        (0..count)
+            .filter_map(|_| self.clockwise(Location::new(rng.next_u64())).next())
+            .map(|(_, node)| node)
     }
 
     fn displace(&mut self, in_use: impl Fn(&NodeId) -> bool, rng: &mut ChaCha20Rng) -> bool {

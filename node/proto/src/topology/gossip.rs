@@ -110,6 +110,10 @@ impl Topology {
         if !link.asks.take(now, 1) {
             return;
         }
+        let others: Vec<NodeId> = self
+            .directory
+            .sample(MAX_DESCRIPTORS / 2, &mut self.rng)
+            .collect();
         let useful = |node: &NodeId| {
             *node != asker
                 && self.is_fit(now, node)
@@ -120,17 +124,12 @@ impl Topology {
         };
         let nearest = self.directory.nearest(near).map(|(_, node)| node).filter(useful);
         let mut chosen: BTreeSet<NodeId> = nearest.take(MAX_DESCRIPTORS / 2).collect();
-        let others = self.directory.sample(MAX_DESCRIPTORS, &mut self.rng);
-        for node in others
-            .into_iter()
-            .filter(|node| *node != asker && self.links.to(node).is_some() | !self.dialling.failing(node))
-        {
-            if chosen.len() < MAX_DESCRIPTORS {
-                chosen.insert(node);
-            }
-        }
-        let found = chosen.iter().filter_map(|node| self.directory.find(node));
-        let answer: Vec<Descriptor> = found.filter(|known| known.is_current(wall)).cloned().collect();
+        chosen.extend(others.into_iter().filter(useful));
+        let answer: Vec<Descriptor> = chosen
+            .iter()
+            .filter_map(|node| self.directory.find(node))
+            .cloned()
+            .collect();
         if !answer.is_empty() {
             self.output
                 .push_back(TopologyOutput::Send(from, Frame::Descriptors(answer)));

@@ -21,6 +21,11 @@ pub(super) const DISPLACE_TRIES: usize = 16;
 
 /// Own dials at a time. More would look like a scan, and a home router would suffer.
 pub(super) const MAX_DIALS: usize = 24;
+/// Dials for the ring at once, and each second after that. A node that joins needs some forty; more would let invented
+/// descriptors turn this node against whomever they name.
+pub(super) const DIAL_BURST: u32 = 48;
+/// See [`DIAL_BURST`].
+pub(super) const DIAL_RATE: u32 = 2;
 /// A dial that the driver has not ended after this time counts as failed.
 pub(super) const DIAL_TIME: Duration = Duration::from_secs(60);
 /// Pause after the first failed dial; doubles with each further one.
@@ -31,8 +36,13 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
 pub(super) const MAX_FAILURES: usize = MAX_KNOWN;
 /// A link that its peer ends sooner than this was not wanted there: dialling it again waits.
 pub(super) const SHORT_LINK: Duration = Duration::from_secs(5);
+/// A link that the ring does not need gives way to a newcomer at this age: by then its peer has learnt of others. So a seed
+/// that is full still lets newcomers in.
+pub(super) const YIELD_AGE: Duration = Duration::from_secs(2);
 /// The driver gets a burst of changes together before links are planned anew.
-pub(super) const PLAN_DELAY: Duration = Duration::from_millis(40);
+pub(super) const PLAN_DELAY: Duration = Duration::from_millis(100);
+/// Links are planned anew at least this often, for nodes whose backoff has ended; and old descriptors dropped.
+pub(super) const PLAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How often pings, asks, expiry and redials are looked after.
 pub(super) const UPKEEP: Duration = Duration::from_secs(1);
 
@@ -47,6 +57,8 @@ pub(super) const SPREAD_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) const SPREAD_LINKS: usize = 6;
 /// New descriptors that wait to be passed on; what exceeds this is found by asking.
 pub(super) const MAX_FRESH: usize = 256;
+/// A node that knows fewer asks every new neighbour; one that knows more asks only the near ones at once.
+pub(super) const FEW_KNOWN: usize = 128;
 /// First and shortest time between asks; doubles as long as nothing changes.
 pub(super) const FIRST_ASK: Duration = Duration::from_secs(1);
 /// Longest time between asks.

@@ -45,10 +45,11 @@ pub use self::{
 };
 use self::{
     bans::Bans,
+    bucket::Bucket,
     dialling::Dialling,
     directory::{Added, Directory},
     gossip::Gossip,
-    limits::{PING_INTERVAL, PLAN_DELAY, SHORT_LINK, UPKEEP},
+    limits::{DIAL_BURST, DIAL_RATE, FEW_KNOWN, PING_INTERVAL, PLAN_DELAY, SHORT_LINK, UPKEEP},
     links::{Link, Links, replaces},
     ring::Plan,
 };
@@ -126,12 +127,15 @@ pub struct Topology {
     directory: Directory,
     links: Links,
     dialling: Dialling,
+    ring_dials: Bucket,
     bans: Bans,
     gossip: Gossip,
     plan: Plan,
     /// Nodes that this node's own client enters the network by.
     entries: BTreeSet<NodeId>,
     plan_at: Option<Time>,
+    planned: Time,
+    expired: Time,
     upkeep_at: Time,
     output: VecDeque<TopologyOutput>,
 }
@@ -160,11 +164,14 @@ impl Topology {
             directory,
             links: Links::default(),
             dialling: Dialling::default(),
+            ring_dials: Bucket::new(now, DIAL_BURST, DIAL_RATE),
             bans: Bans::default(),
             gossip: Gossip::new(now),
             plan: Plan::default(),
             entries: BTreeSet::new(),
             plan_at: Some(now),
+            planned: now,
+            expired: now,
             upkeep_at: now,
             output: VecDeque::new(),
             rng,
@@ -221,7 +228,9 @@ impl Topology {
             return false;
         }
         self.learn(wall, peer, Some(id));
-        self.ask(id, self.here);
+        if self.directory.len() < FEW_KNOWN || self.is_near(&node) {
+            self.ask(id, self.here);
+        }
         self.gossip.hurry(now);
         self.replan(now);
         true
@@ -381,7 +390,7 @@ impl Topology {
     /// Looks after everything that is due.
     pub fn handle_timeout(&mut self, now: Time, wall: WallTime) {
         if self.upkeep_at <= now {
-            self.upkeep_at = now + UPKEEP;
+            self.upkeep_at = now + jittered(&mut self.rng, UPKEEP);
             self.upkeep(now, wall);
         }
         if self.gossip.next_spread().is_some_and(|at| at <= now) {
@@ -418,7 +427,8 @@ impl Topology {
 
     /// Starts a dial of a stranger, if it has an address that may be dialled.
     fn dial(&mut self, now: Time, target: Descriptor) -> bool {
-        let addresses = addresses::diallable(&target.addresses, self.settings.allow_private);
+        let addresses: Vec<_> =
+            addresses::diallable(&target.addresses, self.settings.allow_private).collect();
         if addresses.is_empty() {
             return false;
         }

@@ -5,7 +5,10 @@ use warren_keys::NodeId;
 
 use super::{
     Topology, TopologyOutput,
-    limits::{CIRCUIT_TIME, ENOUGH_LINKS, NEAR_PER_SIDE, PING_INTERVAL, PONG_TIME, WANTED_LINKS},
+    limits::{
+        CIRCUIT_TIME, ENOUGH_LINKS, NEAR_PER_SIDE, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, WANTED_LINKS,
+        YIELD_AGE,
+    },
     ring,
 };
 use crate::{
@@ -25,16 +28,23 @@ impl Topology {
             self.output.push_back(TopologyOutput::DialLost(node));
         }
         self.ping(now);
-        let (links, entries) = (&self.links, &self.entries);
-        self.directory
-            .expire(wall, |node| links.to(node).is_some() || entries.contains(node));
         self.ask_around(now);
-        self.plan_links(now, wall);
+        let short = !self.plan.missing.is_empty() || self.links.len() < WANTED_LINKS;
+        if now.since(self.expired) >= PLAN_INTERVAL {
+            self.expired = now;
+            let (links, entries) = (&self.links, &self.entries);
+            self.directory
+                .expire(wall, |node| links.to(node).is_some() || entries.contains(node));
+        }
+        if short || now.since(self.planned) >= PLAN_INTERVAL {
+            self.plan_links(now, wall);
+        }
         self.drop_superfluous(now);
     }
 
     /// Dials what the ring misses.
     pub(super) fn plan_links(&mut self, now: Time, wall: WallTime) {
+        self.planned = now;
         let places = self.places();
         let (directory, dialling, bans) = (&self.directory, &self.dialling, &self.bans);
         let allow_private = self.settings.allow_private;
@@ -43,7 +53,9 @@ impl Topology {
                 && (dialling.is_open(node) || dialling.may_start(now, node))
                 && directory.find(node).is_some_and(|known| {
                     known.is_current(wall)
-                        && !super::addresses::diallable(&known.addresses, allow_private).is_empty()
+                        && super::addresses::diallable(&known.addresses, allow_private)
+                            .next()
+                            .is_some()
                 })
         };
         self.plan = ring::plan(self.here, directory, &places, usable, &mut self.rng);
@@ -51,12 +63,22 @@ impl Topology {
             .settings
             .max_links
             .saturating_sub(self.links.len() + self.dialling.open());
+        if room == 0 && !self.plan.missing.is_empty() {
+            // The next plan, which follows, uses the place.
+            if let Some(id) = self.spare(now, None) {
+                self.close(now, id);
+            }
+        }
         let missing = self.plan.missing.clone();
         for node in missing.into_iter().take(room.min(DIALS_A_ROUND)) {
             if !self.dialling.may_start(now, &node) {
                 continue;
             }
-            if let Some(descriptor) = self.directory.find(&node).cloned() {
+            let known = self.directory.find(&node).cloned();
+            if known.is_some() && !self.ring_dials.take(now, 1) {
+                break;
+            }
+            if let Some(descriptor) = known {
                 self.dial(now, descriptor);
             }
         }
@@ -121,27 +143,42 @@ impl Topology {
         }
     }
 
-    /// Closes a link to make room for `newcomer`, which must be near. Without one to spare, `false`.
+    /// Closes a link to make room for `newcomer`. `false` without one to spare.
     pub(super) fn make_room(&mut self, now: Time, newcomer: LinkId) -> bool {
-        if !self
-            .links
-            .find(newcomer)
-            .is_some_and(|link| self.is_near(&link.node))
-        {
-            return false;
-        }
-        let busy = |at: Option<Time>| at.is_some_and(|at| now.since(at) < CIRCUIT_TIME);
         let spare = self
-            .links
-            .iter()
-            .filter(|(id, link)| *id != newcomer && !self.is_needed(&link.node))
-            // Without circuits first, then the youngest: old links have proved themselves.
-            .min_by_key(|(_, link)| (busy(link.circuit), core::cmp::Reverse(link.since)))
-            .map(|(id, _)| id);
+            .spare(now, Some(newcomer))
+            .or_else(|| self.less_near(newcomer));
         if let Some(id) = spare {
             self.close(now, id);
         }
         spare.is_some()
+    }
+
+    /// The oldest link that the ring does not need, that carries no circuits and that is not quite new.
+    fn spare(&self, now: Time, newcomer: Option<LinkId>) -> Option<LinkId> {
+        let busy = |at: Time| now.since(at) < CIRCUIT_TIME;
+        self.links
+            .iter()
+            .filter(|(id, link)| {
+                Some(*id) != newcomer
+                    && now.since(link.since) >= YIELD_AGE
+                    && !link.circuit.is_some_and(busy)
+                    && !self.is_needed(&link.node)
+            })
+            .min_by_key(|(_, link)| link.since)
+            .map(|(id, _)| id)
+    }
+
+    /// For a newcomer that is near: the youngest link to a node that is not.
+    fn less_near(&self, newcomer: LinkId) -> Option<LinkId> {
+        let near = self
+            .links
+            .find(newcomer)
+            .is_some_and(|link| self.is_near(&link.node));
+        let others = self.links.iter().filter(|(id, link)| {
+            near && *id != newcomer && !self.is_near(&link.node) && !self.entries.contains(&link.node)
+        });
+        others.max_by_key(|(_, link)| link.since).map(|(id, _)| id)
     }
 
     fn is_needed(&self, node: &NodeId) -> bool {
@@ -149,7 +186,7 @@ impl Topology {
     }
 
     /// Whether a node is among the nearest linked ones of either side.
-    fn is_near(&self, node: &NodeId) -> bool {
+    pub(super) fn is_near(&self, node: &NodeId) -> bool {
         let (here, there) = (self.here, node.location());
         let above = self
             .links

@@ -1,0 +1,6 @@
+//! Whole cores among others: a network that forms itself, serves clients over circuits, and bears faults.
+
+mod duties;
+mod forming;
+mod network;
+mod serving;
