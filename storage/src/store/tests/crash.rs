@@ -314,6 +314,10 @@ proptest! {
         }
         world.restart(world.memory.after_kill());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     /// With evictions the model cannot know what stays; but a kill changes nothing at all.
     #[test]
