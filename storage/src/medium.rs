@@ -2,7 +2,7 @@
 //!
 //! A [`Backend`] is one folder of named files, a [`Medium`] one open file with positioned IO. The store asks nothing more
 //! of the system than these two traits, so that tests can put a file system below it that loses unsynced writes, tears
-//! them, reorders them or runs full ([`memory`], [`faulty`]).
+//! them, reorders them or runs full (feature `testing`).
 //!
 //! What an implementation promises (`storage-format §9`): a write that has returned is seen by every later read, also
 //! after the process is killed; it survives a power cut once [`Medium::sync`] on that file has returned after it; a
