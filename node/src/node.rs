@@ -365,6 +365,11 @@ fn open(config: &NodeConfig, network: &Network) -> Result<Opened, StartError> {
         },
     };
     let store = Store::open(state.store_folder(), state.master(), &options)?;
+    if store.geometry() != options.geometry {
+        tracing::warn!(
+            "the datastore keeps the sizes that it was made with; to change them, stop the node and remove its store folder"
+        );
+    }
     Ok(Opened {
         state,
         secrets,
