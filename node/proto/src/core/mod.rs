@@ -241,7 +241,7 @@ impl Core {
             return;
         }
         // A link that was given up may still have said something.
-        if self.topology.node_of(link).is_none() {
+        if !self.topology.heard(now, link) {
             return;
         }
         match event {

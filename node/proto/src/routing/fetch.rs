@@ -5,7 +5,7 @@
 //!
 //! The allowance is shared out: a node keeps one branch back for itself and passes the rest on. A neighbour that lies, or
 //! that leads to a liar, can use up what it was given and no more. A neighbour that the search has already been to costs
-//! one branch too: without that, a search in vain asks everybody near the key again for each branch.
+//! one branch too: without that, a search in vain asks everybody near the key again for each branch (decision 0007).
 
 use warren_keys::{Block, BlockId, Location};
 

@@ -48,8 +48,9 @@ pub(super) const UPKEEP: Duration = Duration::from_secs(1);
 
 /// A link is pinged this often (half to one and a half of it)…
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// …and closed when no answer came for this long. Pings go before all other traffic, so a full link answers too.
-pub(super) const PONG_TIME: Duration = Duration::from_secs(10);
+/// …and closed when for so long there is neither an answer nor anything else that the core hears of. A slow line may hold
+/// that much in its buffers; the link machine's own limit, for circuits too, is longer still.
+pub(super) const PONG_TIME: Duration = Duration::from_secs(20);
 
 /// New descriptors are passed on this often, many at once.
 pub(super) const SPREAD_INTERVAL: Duration = Duration::from_millis(100);

@@ -19,6 +19,8 @@ pub(super) struct Link {
     /// Whether this node dialled.
     pub(super) dialled: bool,
     pub(super) since: Time,
+    /// When the peer last said anything that the core hears of.
+    pub(super) heard: Time,
     pub(super) next_ping: Time,
     /// Number and time of the ping whose answer is awaited.
     pub(super) pinged: Option<(u64, Time)>,
@@ -37,6 +39,7 @@ impl Link {
             location: node.location(),
             dialled,
             since: now,
+            heard: now,
             next_ping,
             pinged: None,
             round_trip: None,

@@ -321,6 +321,12 @@ impl Topology {
         self.links.to(node)
     }
 
+    /// Takes note that a link lives. `false`: it does not exist, or not any more.
+    pub fn heard(&mut self, now: Time, id: LinkId) -> bool {
+        let link = self.links.find_mut(id);
+        link.map(|link| link.heard = now).is_some()
+    }
+
     /// The node at the other end of a link.
     #[must_use]
     pub fn node_of(&self, id: LinkId) -> Option<NodeId> {

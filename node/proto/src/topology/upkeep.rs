@@ -100,7 +100,7 @@ impl Topology {
         let mut dead = Vec::new();
         for (id, link) in self.links.iter_mut() {
             match link.pinged {
-                Some((_, at)) if now.since(at) >= PONG_TIME => dead.push((id, link.node)),
+                Some((_, at)) if now.since(at.max(link.heard)) >= PONG_TIME => dead.push((id, link.node)),
                 Some(_) => {}
                 None if link.next_ping <= now => {
                     let number = self.rng.next_u64();

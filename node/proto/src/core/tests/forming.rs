@@ -103,7 +103,7 @@ fn a_node_that_comes_back_is_found_again() {
     let mut network = Network::new(8, 4, 3);
     network.run_for(Duration::from_secs(2));
     network.kill(5);
-    network.run_for(Duration::from_secs(30));
+    network.run_for(Duration::from_secs(20));
     assert_eq!(network.cores[0].status(network.now).links.len(), 6);
     network.revive(5);
     network.run_for(Duration::from_secs(90));
@@ -257,7 +257,7 @@ fn an_unanswered_ping_closes_the_link() {
     let link = network.link(0, 1).unwrap();
     network.event(0, link, LinkEvent::Pong(12345));
     network.frozen.insert(1);
-    network.run_for(Duration::from_secs(30));
+    network.run_for(Duration::from_secs(45));
     assert!(network.cores[0].status(network.now).links.is_empty());
     // What a closed link still says is not heard.
     network.commands.clear();
