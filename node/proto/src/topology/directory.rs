@@ -158,3 +158,42 @@ impl Directory {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::fixtures;
+    use rand_core::SeedableRng;
+
+    #[test]
+    fn a_full_directory_keeps_its_near_nodes_and_those_in_use() {
+        let all: Vec<Descriptor> = (0..4500).map(fixtures::node).collect();
+        let (me, wall) = (all[0].identity, WallTime(all[0].published));
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut directory = Directory::new(me);
+        let in_use = |node: &NodeId| *node == all[7].identity;
+        for descriptor in &all {
+            directory.add(wall, descriptor.clone(), in_use, &mut rng);
+        }
+        assert_eq!(directory.len(), MAX_KNOWN);
+        assert!(directory.find(&me).is_none() && directory.find(&all[7].identity).is_some());
+        let mut others: Vec<&Descriptor> = all[1..].iter().collect();
+        others.sort_by_key(|other| me.location().clockwise(other.location()));
+        let near = others
+            .iter()
+            .take(SHELTERED_PER_SIDE)
+            .chain(others.iter().rev().take(SHELTERED_PER_SIDE));
+        assert!(
+            near.map(|other| other.identity)
+                .all(|node| directory.find(&node).is_some())
+        );
+        let point = Location::new(1 << 60);
+        let nearest: Vec<u64> = directory
+            .nearest(point)
+            .map(|(at, _)| point.distance(at))
+            .collect();
+        assert!(nearest.len() == MAX_KNOWN && nearest.is_sorted());
+        directory.expire(WallTime(wall.0 + 30 * 24 * 3600), in_use);
+        assert_eq!((directory.len(), directory.ring.len()), (1, 1));
+    }
+}
