@@ -1,0 +1,6 @@
+//! Tests of whole networks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod network;
+mod privacy;
