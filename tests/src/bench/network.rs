@@ -1,0 +1,204 @@
+//! Eight real nodes in this process, all linked, with loopback sockets and datastores between and below them.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_core::Stream;
+use tempfile::TempDir;
+use warren_keys::Uri;
+use warren_node::{
+    client::{ByteStream, Client, ContentStream, InsertOptions, Network as _, Reporter, Source},
+    node::{Node, NodeConfig, NodeHandle},
+};
+use warren_proto::{descriptor::NodeReference, routing::RouterStats};
+
+/// Nodes of a network.
+pub const NODES: usize = 8;
+/// The node that inserts, and the one that fetches.
+pub const PUBLISHER: usize = 1;
+/// See [`PUBLISHER`].
+pub const READER: usize = 6;
+/// Nothing that the benchmarks wait for takes so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at what cannot be waited for.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A node and its client.
+pub struct Member {
+    /// The node.
+    pub node: Arc<NodeHandle>,
+    /// Its client.
+    pub client: Client,
+    // Removed last.
+    _folder: TempDir,
+}
+
+/// The network.
+pub struct Network(pub Vec<Member>);
+
+/// Settings of a node of the network `name`.
+#[must_use]
+pub fn config(name: &str, folder: &TempDir, seeds: Vec<NodeReference>) -> NodeConfig {
+    NodeConfig {
+        network: name.to_owned(),
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+        seeds,
+        store_size: 2 << 30,
+        cache_size: 256 << 20,
+        sparse: true,
+        allow_private: true,
+        ..NodeConfig::new(folder.path())
+    }
+}
+
+/// Waits for something that has to come.
+///
+/// # Errors
+/// When it does not.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .with_context(|| format!("waited in vain for {what}"))
+}
+
+impl Network {
+    /// Starts `count` nodes that know `seed`, or the first of themselves, and waits until all are linked.
+    ///
+    /// # Errors
+    /// When a node does not start, or they do not find each other.
+    pub async fn start(name: &str, count: usize, seed: Option<NodeReference>) -> anyhow::Result<Self> {
+        let mut members: Vec<Member> = Vec::with_capacity(count);
+        let mut seeds: Vec<_> = seed.into_iter().collect();
+        for _ in 0..count {
+            let folder = tempfile::tempdir()?;
+            let node = Arc::new(Node::start(config(name, &folder, seeds.clone())).await?);
+            if seeds.is_empty() {
+                seeds = node.references();
+            }
+            members.push(Member {
+                client: Client::new(node.jobs(), folder.path()),
+                node,
+                _folder: folder,
+            });
+        }
+        let network = Self(members);
+        network.linked(count - 1).await?;
+        Ok(network)
+    }
+
+    /// Waits until each node has `links` neighbours.
+    ///
+    /// # Errors
+    /// When they do not find each other.
+    pub async fn linked(&self, links: usize) -> anyhow::Result<()> {
+        for member in &self.0 {
+            soon("links", member.node.wait_for_links(links)).await?;
+        }
+        Ok(())
+    }
+
+    /// What all routers did, added up.
+    ///
+    /// # Errors
+    /// When a node has ended.
+    pub async fn routed(&self) -> anyhow::Result<RouterStats> {
+        let mut sum = RouterStats::default();
+        for member in &self.0 {
+            let one = member.node.status().await?.core.router;
+            sum.exit_fetches += one.exit_fetches;
+            sum.exit_inserts += one.exit_inserts;
+            sum.forwarded += one.forwarded;
+            sum.inserts_forwarded += one.inserts_forwarded;
+            sum.cached += one.cached;
+            sum.refused_busy += one.refused_busy;
+            sum.timeouts += one.timeouts;
+        }
+        Ok(sum)
+    }
+
+    /// Ends all nodes.
+    ///
+    /// # Errors
+    /// What a node could not save.
+    pub async fn end(self) -> anyhow::Result<()> {
+        for Member {
+            node,
+            client,
+            _folder,
+        } in self.0
+        {
+            drop(client);
+            if let Some(node) = Arc::into_inner(node) {
+                node.shutdown().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Waits until the node has `count` circuits in reserve and builds none.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub async fn circuits(&self, count: usize) -> anyhow::Result<()> {
+        soon("circuits", async {
+            loop {
+                let core = self.node.status().await?.core;
+                if core.circuits_ready >= count && core.circuits_building == 0 {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await?
+    }
+
+    /// Inserts bytes.
+    ///
+    /// # Errors
+    /// When the insert fails.
+    pub async fn insert(&self, source: Source) -> anyhow::Result<Uri> {
+        let options = InsertOptions::default();
+        let inserted = self.client.insert(source, options, Reporter::ignored());
+        Ok(inserted.await.context("an insert failed")?.uri)
+    }
+}
+
+/// A source of one piece.
+#[must_use]
+pub fn piece(bytes: Bytes) -> Source {
+    struct Once(Option<Bytes>);
+    impl Stream for Once {
+        type Item = std::io::Result<Bytes>;
+
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Self::Item>> {
+            std::task::Poll::Ready(self.0.take().map(Ok))
+        }
+    }
+    Source::Stream(ByteStream::new(Once(Some(bytes))))
+}
+
+/// The next piece of a file.
+pub async fn next(stream: &mut ContentStream) -> Option<Result<Bytes, warren_node::client::FetchError>> {
+    std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+/// Bytes that do not shrink, different for each `seed`.
+#[must_use]
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
