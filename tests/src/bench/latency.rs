@@ -65,7 +65,8 @@ pub async fn bench(report: &mut Report) -> anyhow::Result<()> {
     report.add("latency.first_byte", at(50), "ms");
     report.add("latency.first_byte.fastest", at(0), "ms");
     report.add("latency.first_byte.p90", at(90), "ms");
-    network.end().await
+    network.end();
+    Ok(())
 }
 
 /// A time in milliseconds.
