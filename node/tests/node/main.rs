@@ -14,4 +14,3 @@ mod links;
 mod logs;
 mod restart;
 mod strangers;
-mod throughput;
