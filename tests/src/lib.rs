@@ -4,6 +4,7 @@
 //! - [`watch`]: everything that a node of such a network sees
 //! - [`adversary`]: nodes that break the protocol
 //! - [`observer`]: what can be concluded from what a node saw
+//! - [`process`]: real `warren` processes on loopback
 //! - [`bench`]: real nodes with sockets and disks, and what they cost
 //!
 //! The tests that stand on this are in `it/`, one binary.
@@ -14,4 +15,5 @@ pub mod adversary;
 pub mod bench;
 pub mod net;
 pub mod observer;
+pub mod process;
 pub mod watch;

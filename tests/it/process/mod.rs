@@ -1,0 +1,19 @@
+//! Tests of the program `warren` as it is used and abused: separate processes, real sockets, real files.
+
+mod cli;
+mod demo;
+mod disk;
+mod kill;
+mod probe;
+mod sizes;
+mod survive;
+mod wire;
+
+/// A text that compresses, and of which every line can be recognised.
+fn text() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let line = |number| format!("line {number} of a text that nobody but its readers may see\n");
+        (0..2000).map(line).collect()
+    })
+}
