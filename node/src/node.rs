@@ -9,7 +9,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use warren_keys::NodeId;
 pub use warren_proto::core::CoreStatus;
 use warren_proto::{
@@ -259,6 +259,12 @@ impl NodeHandle {
             addresses,
         });
         Ok(())
+    }
+
+    /// The number of other nodes that are linked, to watch.
+    #[must_use]
+    pub fn neighbours(&self) -> watch::Receiver<usize> {
+        self.net.registry.neighbours()
     }
 
     /// Waits until at least `count` other nodes are linked.

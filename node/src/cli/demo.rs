@@ -140,7 +140,7 @@ async fn start(folder: &Path, stop: &CancellationToken) -> Result<Vec<Member>, F
         .await
         .map_err(Failure::new)?;
         let node = Arc::new(node);
-        let client = Client::new(node.jobs(), folder);
+        let client = Client::new(node.jobs(), folder).with_neighbours(node.neighbours());
         let overview = Overview::new(Arc::clone(&node), network.clone());
         let (proxy, served) = run::serve_proxy(
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -106,7 +106,7 @@ pub(super) async fn run(terminal: Terminal, data_dir: PathBuf, args: RunArgs) ->
     let stop = stop_signal()?;
     let node = Node::start(node_config).await.map_err(Failure::new)?;
     let node = Arc::new(node);
-    let client = Client::new(node.jobs(), data_dir.clone());
+    let client = Client::new(node.jobs(), data_dir.clone()).with_neighbours(node.neighbours());
     let overview = Overview::new(Arc::clone(&node), config.node.network.clone());
 
     let control = Control::bind(config.control.listen, data_dir.clone())

@@ -11,6 +11,11 @@ pub enum FetchError {
     /// The network could not answer: no circuits, or no exit answered in time. Says nothing about the file.
     #[error("the network could not answer")]
     Unreachable,
+    /// The node is linked to nobody.
+    #[error(
+        "this node has no link to any other; it needs the reference of one (`warren peers --add`, or a seed in warren.toml)"
+    )]
+    NoLinks,
     /// What is stored under the key does not make a file: made wrongly, or under another key. Trying again is useless.
     #[error("what is stored under this key is not a readable file: {0}")]
     BadData(String),
@@ -37,6 +42,11 @@ pub enum InsertError {
     /// The network could not take enough of the blocks.
     #[error("the network could not take it")]
     Unreachable,
+    /// The node is linked to nobody.
+    #[error(
+        "this node has no link to any other; it needs the reference of one (`warren peers --add`, or a seed in warren.toml)"
+    )]
+    NoLinks,
     /// The media type cannot be recorded.
     #[error("the media type is not valid: {0}")]
     BadType(String),

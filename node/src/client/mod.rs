@@ -30,9 +30,12 @@ pub use error::{FetchError, InsertError};
 pub use progress::{Phase, Progress, Reporter};
 pub use source::{ByteStream, Source};
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::sleep_until;
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
 use warren_keys::{InsertUri, Uri};
 use warren_proto::time::Time;
 
@@ -111,7 +114,12 @@ pub struct Client {
     budget: Budget,
     /// Where temporary files are made.
     folder: Arc<PathBuf>,
+    /// Number of linked nodes, if it is known.
+    neighbours: Option<watch::Receiver<usize>>,
 }
+
+/// How long a job waits for the node's first link: a node that has just started finds one well within it.
+const FIRST_LINK: Duration = Duration::from_secs(5);
 
 impl Client {
     /// The client of a node. `folder` must exist; encrypted temporary files of uploads are made in it. One for each node, so that
@@ -123,12 +131,35 @@ impl Client {
             clock: Clock::start(),
             budget: Budget::new(),
             folder: Arc::new(folder.into()),
+            neighbours: None,
         }
+    }
+
+    /// The same client, which says at once that it cannot answer while `neighbours`, the number of linked nodes, is zero.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: watch::Receiver<usize>) -> Self {
+        Self {
+            neighbours: Some(neighbours),
+            ..self
+        }
+    }
+
+    async fn is_linked(&self) -> bool {
+        let Some(mut neighbours) = self.neighbours.clone() else {
+            return true;
+        };
+        let linked = neighbours.wait_for(|count| *count > 0);
+        timeout(FIRST_LINK, linked)
+            .await
+            .is_ok_and(|waited| waited.is_ok())
     }
 }
 
 impl Network for Client {
     async fn open(&self, uri: &Uri) -> Result<Content, FetchError> {
+        if !self.is_linked().await {
+            return Err(FetchError::NoLinks);
+        }
         fetch::open(self, uri).await
     }
 
@@ -138,13 +169,16 @@ impl Network for Client {
         options: InsertOptions,
         progress: Reporter,
     ) -> Result<Inserted, InsertError> {
+        if !self.is_linked().await {
+            return Err(InsertError::NoLinks);
+        }
         insert::insert(self, source, options, progress).await
     }
 }
 
 /// Waits for a machine's timeout; for ever when it has none.
-async fn until(clock: Clock, timeout: Option<Time>) {
-    match timeout {
+async fn until(clock: Clock, at: Option<Time>) {
+    match at {
         Some(time) => sleep_until(clock.instant(time)).await,
         None => std::future::pending().await,
     }

@@ -423,7 +423,7 @@ fn bad_key(error: &impl std::fmt::Display) -> ErrorReport {
 fn fetch_report(error: &FetchError) -> ErrorReport {
     let code = match error {
         FetchError::NotFound => ErrorCode::NotFound,
-        FetchError::Unreachable => ErrorCode::Unreachable,
+        FetchError::Unreachable | FetchError::NoLinks => ErrorCode::Unreachable,
         FetchError::BadKey(_) => ErrorCode::BadKey,
         FetchError::BadData(_) | FetchError::Busy | FetchError::Cancelled | FetchError::Internal(_) => {
             ErrorCode::Failed
@@ -438,7 +438,7 @@ fn fetch_report(error: &FetchError) -> ErrorReport {
 fn insert_report(error: &InsertError) -> ErrorReport {
     let code = match error {
         InsertError::Collision => ErrorCode::Collision,
-        InsertError::Unreachable => ErrorCode::Unreachable,
+        InsertError::Unreachable | InsertError::NoLinks => ErrorCode::Unreachable,
         _ => ErrorCode::Failed,
     };
     ErrorReport {

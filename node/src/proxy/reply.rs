@@ -215,6 +215,7 @@ impl Problem {
                 "No circuit could be built, or no node answered through it. This says nothing about the file.",
             )
             .with(Extra::RetryAfter),
+            FetchError::NoLinks => Self::no_links(),
             FetchError::BadData(_) => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "bad_data",
@@ -229,6 +230,16 @@ impl Problem {
             FetchError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The node has a fault", format!("{error}. Please report it.")),
         }
         .retry(path)
+    }
+
+    fn no_links() -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "no_links",
+            "This node is linked to no other",
+            "It needs the reference of a node that runs: warren peers --add, or a seed in warren.toml.",
+        )
+        .with(Extra::RetryAfter)
     }
 
     pub(super) fn insert(error: &InsertError) -> Self {
@@ -251,6 +262,7 @@ impl Problem {
                 "internal",
                 "The node has a fault",
             ),
+            InsertError::NoLinks => return Self::no_links(),
             InsertError::Cancelled => return Self::stopping(),
         };
         Self::new(
