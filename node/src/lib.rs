@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 mod core_task;
 mod datastore;
+pub mod http;
 mod inbox;
 mod jobs;
 pub mod log;

@@ -9,6 +9,7 @@ use warren_keys::{BLOCK_SIZE, base64};
 
 use crate::{
     control::server::Overseer,
+    http::Refusals,
     node::{NodeHandle, NodeStopped},
     proxy,
 };
@@ -18,6 +19,7 @@ use crate::{
 pub struct Overview {
     node: Arc<NodeHandle>,
     network: String,
+    refusals: Refusals,
 }
 
 /// `warren status --json` and `GET /v1/status`.
@@ -53,6 +55,8 @@ pub struct Status {
     pub exit: u64,
     /// Connections and messages of strangers that were refused.
     pub rejected: u64,
+    /// Requests and connections that the proxy and the control interface refused.
+    pub refused: u64,
 }
 
 /// One region of the datastore.
@@ -79,7 +83,17 @@ impl Overview {
     /// A view of a node.
     #[must_use]
     pub fn new(node: Arc<NodeHandle>, network: String) -> Self {
-        Self { node, network }
+        Self {
+            node,
+            network,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Where the local interfaces count what they refuse.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 
     /// The state now.
@@ -109,6 +123,7 @@ impl Overview {
             routed: router.requests + router.inserts,
             exit: router.exit_fetches + router.exit_inserts,
             rejected: status.rejections.total(),
+            refused: self.refusals.total(),
         })
     }
 

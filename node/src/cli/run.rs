@@ -112,8 +112,8 @@ pub(super) async fn run(terminal: Terminal, data_dir: PathBuf, args: RunArgs) ->
     let control = Control::bind(config.control.listen, data_dir.clone())
         .await
         .map_err(|error| Failure::io("the control interface", &error))?;
-    let control =
-        tokio::spawn(control.serve(client.clone(), overview.clone(), stop.clone().cancelled_owned()));
+    let refusals = overview.refusals();
+    let control = tokio::spawn(control.serve(client.clone(), overview.clone(), refusals, stop.clone()));
     let proxy = if config.proxy.enabled {
         Some(
             serve_proxy(
@@ -184,6 +184,7 @@ pub(super) async fn serve_proxy(
     getrandom::fill(&mut token_seed).map_err(Failure::new)?;
     let settings = proxy::Settings {
         hosts: hosts.to_vec(),
+        refusals: overview.refusals(),
         ..proxy::Settings::default()
     };
     let overview = overview.clone();

@@ -51,7 +51,13 @@ pub(super) async fn status(terminal: Terminal, data_dir: &Path) -> Result<(), Fa
             "done for others",
             format!("{} requests routed, {} as exit", status.routed, status.exit),
         ),
-        ("refused", status.rejected.to_string()),
+        (
+            "refused",
+            format!(
+                "{} times by the node, {} by proxy and control interface",
+                status.rejected, status.refused
+            ),
+        ),
         (
             "reference",
             status

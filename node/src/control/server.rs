@@ -12,8 +12,11 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use warren_keys::{InsertUri, Uri};
 
 use super::{
@@ -29,6 +32,7 @@ use crate::{
         ByteStream, FetchError, InsertError, InsertKind, InsertOptions, Network, Phase, Progress, Reporter,
         Source,
     },
+    http::{self, Refusals},
     node::NodeStopped,
 };
 
@@ -37,6 +41,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Frames that wait for a slow reader before the transfer waits too.
 const QUEUE: usize = 16;
+
+/// Connections at once; further ones wait. Each command opens one, and each transfer needs one.
+const CONNECTIONS: usize = 128;
+
+/// From the opening of a connection to the end of a request's head. Only programs of this machine connect, but of any user.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Largest JSON request, bytes.
 const MAX_REQUEST: usize = 64 << 10;
@@ -93,16 +103,14 @@ impl Control {
         })
     }
 
-    /// Serves until `stop` resolves, then removes the control file. Transfers under way are cut off.
-    ///
-    /// # Errors
-    /// When the listener fails.
+    /// Serves until `stop`, then removes the control file. Transfers under way are cut off.
     pub async fn serve<N: Network, O: Overseer>(
         self,
         network: N,
         overseer: O,
-        stop: impl Future<Output = ()> + Send,
-    ) -> io::Result<()> {
+        refusals: Refusals,
+        stop: CancellationToken,
+    ) {
         let shared = Arc::new(Shared {
             network,
             overseer,
@@ -119,12 +127,27 @@ impl Control {
             .layer(DefaultBodyLimit::max(MAX_REQUEST))
             .layer(middleware::from_fn_with_state(shared.clone(), authorise::<N, O>))
             .with_state(shared);
-        let served = tokio::select! {
-            served = axum::serve(self.listener, router).into_future() => served,
-            () = stop => Ok(()),
-        };
+        let service = TowerToHyperService::new(router);
+        // Dropped, and with it the transfers, when this function ends.
+        let mut connections = JoinSet::new();
+        let accept = http::accept(&self.listener, CONNECTIONS, &mut connections, |stream| {
+            let (service, refusals, stop) = (service.clone(), refusals.clone(), stop.clone());
+            async move {
+                http::connection(stream, HEAD_TIMEOUT, &refusals, &stop, |request| {
+                    let answered = service.call(request);
+                    async move {
+                        let Ok(response) = answered.await;
+                        response
+                    }
+                })
+                .await;
+            }
+        });
+        tokio::select! {
+            () = accept => {}
+            () = stop.cancelled() => {}
+        }
         ControlFile::remove(&self.data_dir);
-        served
     }
 }
 

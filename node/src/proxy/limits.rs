@@ -17,11 +17,6 @@ use tokio::{
 
 /// Longest request target, bytes. The longest key takes 4096 (`keys §3`), percent-encoded as a whole somewhat more.
 pub const MAX_TARGET: usize = 8192;
-/// Most header fields in one request; browsers send about twenty.
-pub const MAX_HEADERS: usize = 64;
-/// Size of a connection's read buffer, bytes: large enough for uploads at full speed. A request whose head has not ended when the
-/// buffer is full is refused.
-pub const MAX_HEAD: usize = 64 * 1024;
 
 /// Bounds that the configuration or a test may want otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -47,7 +47,7 @@ use self::{
     reply::Problem,
     status::StatusSource,
 };
-use crate::client::Network;
+use crate::{client::Network, http::Refusals};
 
 /// What the proxy is made with.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Bounds.
     pub limits: Limits,
+    /// Where refusals are counted.
+    pub refusals: Refusals,
 }
 
 /// The proxy: answers requests out of a [`Network`].

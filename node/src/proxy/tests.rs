@@ -189,8 +189,8 @@ fn proxy<N: Network>(network: &N, limits: Limits) -> Arc<Proxy<N>> {
         network.clone(),
         move || std::future::ready(Some(status.clone())),
         Settings {
-            hosts: Vec::new(),
             limits,
+            ..Settings::default()
         },
         &[5; 32],
     )
