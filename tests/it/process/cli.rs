@@ -246,6 +246,8 @@ fn a_node_without_others_says_that_the_network_does_not_answer() {
     let node = Home::make(folder.path().join("node"), &Settings::new("alone")).start();
     let ended = node.home.run(&["get", NOTHING, "-o", "-"]).code(4);
     assert_eq!(error(&ended)["error"]["code"], "unreachable");
+    let ended = command::run(&mut node.home.warren(&["put", "-"]), b"x").code(4);
+    assert_eq!(error(&ended)["error"]["code"], "unreachable");
 }
 
 #[test]

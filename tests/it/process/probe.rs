@@ -154,11 +154,12 @@ fn a_prober_of_the_nodes_port_gets_no_byte() {
     let (code, home) = node.terminate();
     assert_eq!(code, Some(0));
     let node = home.start();
-    assert!(
-        probe(port, &[&answered], false).is_empty(),
-        "a replay after a restart"
-    );
-    assert!(probe(port, &[&answered[..60], &answered[60..]], false).is_empty());
+    let (whole, halves) = ([&answered[..]], [&answered[..60], &answered[60..]]);
+    thread::scope(|scope| {
+        for parts in [&whole[..], &halves] {
+            scope.spawn(move || assert!(probe(port, parts, false).is_empty(), "a replay after a restart"));
+        }
+    });
 
     // A storm leaves no trace in memory.
     let storm = |count: usize| {
@@ -246,11 +247,18 @@ fn records_that_were_tampered_with_end_their_link() {
 
 #[test]
 fn garbage_at_the_proxy_and_the_control_interface() {
-    let _turn = turn();
     let folder = scratch();
-    let node = Home::make(folder.path().join("node"), &Settings::new("garbage")).start();
+    let mut settings = Settings::new("garbage");
+    settings.hops = 1;
+    let other = Home::make(folder.path().join("other"), &settings).start();
+    settings.seeds = vec![other.reference.clone()];
+    let node = Home::make(folder.path().join("node"), &settings).start();
+    // A node without links takes no uploads.
+    wait_for("a link", CLOSED, || (node.status()["links"] == 1).then_some(()));
     let random = RandomFile::new(2, 1 << 20).bytes();
     let long = vec![b'a'; 1 << 20];
+    let refused_by = |node: &Node| node.status()["refused"].as_u64().unwrap();
+    let mut counted = 0;
     for (interface, address) in [("proxy", node.proxy), ("control", node.control.address)] {
         let host = format!("Host: {address}\r\n");
         let with = |head: &str| head.replace("HOST", &host).into_bytes();
@@ -291,11 +299,11 @@ fn garbage_at_the_proxy_and_the_control_interface() {
         for (what, bytes) in &cases {
             let answer = probe(address, &[bytes], true);
             let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 4");
-            assert!(
-                refused,
-                "{interface}: {what}: {}",
-                String::from_utf8_lossy(&answer)
-            );
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(refused, "{interface}: {what}: {answer}");
+            let now = refused_by(&node);
+            assert!(now > counted, "{interface}: {what} is counted");
+            counted = now;
         }
         let settled = node.memory().0;
         for _ in 0..100 {
@@ -314,6 +322,14 @@ fn garbage_at_the_proxy_and_the_control_interface() {
             "{interface}: {settled} bytes of memory grew to {now}"
         );
     }
+    // Nor does anybody hold a connection by saying nothing, or never coming to the point.
+    thread::scope(|scope| {
+        for address in [node.proxy, node.control.address] {
+            for said in [&b""[..], b"GET /v1/st", b"GET / HTTP/1.1\r\nx: y\r\n"] {
+                scope.spawn(move || probe(address, &[said], false));
+            }
+        }
+    });
     // Without the token there is nothing to see, whatever is asked for.
     for path in ["/v1/status", "/v1/peers", "/", "/v2"] {
         for token in [&[][..], &[("Authorization", "Bearer 0123456789abcdef")]] {

@@ -19,7 +19,7 @@ const SEGMENT: u64 = 128 * BLOCK;
 
 /// Memory of a node while a file passes that is many times as large. What it holds is bounded by the windows of its transfers, not by
 /// the file; the rest is for the allocator.
-const MEMORY: u64 = 250 << 20;
+const MEMORY: u64 = 320 << 20;
 
 fn curl() -> Command {
     let mut command = Command::new("curl");
