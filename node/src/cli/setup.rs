@@ -202,11 +202,14 @@ pub(super) fn wipe(terminal: Terminal, data_dir: &Path, args: &WipeArgs) -> Resu
 mod tests {
     use super::*;
 
+    const REFERENCE: &str = "warren-node:SD~JcNiQbvH3-rXBMkScViNkzGmoEmluQW30NfractM,\
+                             MdfSDqaCIVRbMK-JJoivikYzIAYAbspqfiG6FQVIo1A@127.0.0.1:36587";
+
     #[test]
     fn what_init_writes_is_a_valid_configuration() {
         let args = InitArgs {
             yes: true,
-            seeds: vec!["a \"quoted\" one".to_owned()],
+            seeds: vec![REFERENCE.to_owned()],
             listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:5".parse().unwrap()],
             passphrase: false,
         };

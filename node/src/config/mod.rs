@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use warren_proto::{descriptor::NodeReference, network::Network};
 
 pub use size::ByteSize;
 
@@ -273,8 +274,13 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.node.network.is_empty() || self.node.network.len() > 64 {
-            return Err(("node.network", "must have 1 to 64 bytes".to_owned()));
+        if let Err(error) = self.node.network.parse::<Network>() {
+            return Err(("node.network", format!("is not valid: {error}")));
+        }
+        for seed in &self.node.seeds {
+            if let Err(error) = seed.parse::<NodeReference>() {
+                return Err(("node.seeds", format!("has {seed:?}, which is not valid: {error}")));
+            }
         }
         if self.node.listen.len() > 4 {
             return Err(("node.listen", "takes at most four addresses".to_owned()));

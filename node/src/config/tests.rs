@@ -66,6 +66,8 @@ fn impossible_values_say_what_would_be_right() {
         ("[store]\nsize = 5", "store.size"),
         ("[store]\ncache = \"1 MiB\"", "store.cache"),
         ("[node]\nnetwork = \"\"", "node.network"),
+        ("[node]\nnetwork = \"My network\"", "node.network"),
+        ("[node]\nseeds = [\"warren-node:\"]", "node.seeds"),
         ("[node]\nadvertise = [\"0.0.0.0:7420\"]", "node.advertise"),
         ("[limits]\nlinks = 3", "limits.links"),
         ("[limits]\nqueues = \"1 MiB\"", "limits.queues"),

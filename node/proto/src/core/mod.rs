@@ -296,7 +296,11 @@ impl Core {
     }
 
     fn send(&mut self, link: LinkId, command: LinkCommand) {
-        self.output.push_back(CoreOutput::Link(link, command));
+        // One machine may have had something to say to a link that another has just given up.
+        let exists = self.topology.node_of(link).is_some() || matches!(command, LinkCommand::Close);
+        if exists {
+            self.output.push_back(CoreOutput::Link(link, command));
+        }
     }
 
     fn keep_entries(&mut self) {

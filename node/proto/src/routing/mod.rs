@@ -296,7 +296,10 @@ impl Router {
             TicketUse::Replica(link, id) => {
                 self.writes -= 1;
                 let stored = matches!(answer, StoreAnswer::Kept);
-                self.send(link, Routed::Replicated { id, stored });
+                // Who pushed the copy may be gone by now.
+                if self.neighbours.find(link).is_some() {
+                    self.send(link, Routed::Replicated { id, stored });
+                }
             }
             TicketUse::Cache => self.writes -= 1,
         }

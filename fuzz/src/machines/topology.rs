@@ -1,0 +1,321 @@
+//! The topology among links that come and go, gossip of any kind, and dials that lead anywhere or nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::core::time::Duration;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use warren_keys::NodeId;
+use warren_proto::{
+    core::api::DialTarget,
+    ids::LinkId,
+    time::Time,
+    topology::{MAX_KNOWN, Reach, Topology, TopologyOutput, TopologySettings},
+    wire::Frame,
+};
+
+use super::{START, messages, pause, wall};
+use crate::{Input, Seed, fixtures};
+
+/// Few, so that links are given up for others.
+const MAX_LINKS: usize = 12;
+/// Dials that may be open; those on behalf of circuits come on top of the node's own.
+const MOST_DIALS: usize = 24 + 512;
+/// This node among the fixtures.
+const ME: usize = 0;
+
+struct World {
+    topology: Topology,
+    now: Time,
+    next_link: u64,
+    links: BTreeMap<LinkId, NodeId>,
+    dials: BTreeSet<NodeId>,
+    pings: Vec<(LinkId, u64)>,
+}
+
+/// The first byte says whether private addresses are dialled, and how many nodes are known from an earlier run.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let start = input.u8();
+    let settings = TopologySettings {
+        max_links: MAX_LINKS,
+        allow_private: start & 1 == 1,
+        seeds: vec![target(1)],
+    };
+    let known = (2..usize::from(start >> 2))
+        .map(|number| fixtures::node(number).descriptor.as_ref().clone())
+        .collect();
+    let own = fixtures::node(ME).descriptor.as_ref().clone();
+    let mut world = World {
+        topology: Topology::new(
+            START,
+            wall(START),
+            own,
+            settings,
+            known,
+            ChaCha20Rng::seed_from_u64(2),
+        ),
+        now: START,
+        next_link: 1,
+        links: BTreeMap::new(),
+        dials: BTreeSet::new(),
+        pings: Vec::new(),
+    };
+    world.drain();
+    while let Some(op) = input.op() {
+        world.step(op, &mut input);
+        world.drain();
+        world.check();
+    }
+}
+
+fn target(number: usize) -> DialTarget {
+    let descriptor = &fixtures::node(number).descriptor;
+    DialTarget {
+        node: descriptor.identity,
+        link_key: descriptor.link_key,
+        addresses: descriptor.addresses.clone(),
+    }
+}
+
+impl World {
+    fn step(&mut self, op: u8, input: &mut Input<'_>) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        let dials: Vec<NodeId> = self.dials.iter().copied().collect();
+        match op % 14 {
+            0 => self.up(input.u8().into(), false),
+            1 | 2 => {
+                // A dial succeeds.
+                let number = input
+                    .pick(&dials)
+                    .and_then(|node| (0..fixtures::NODES).find(|n| fixtures::node(*n).secrets.id() == node));
+                if let Some(number) = number {
+                    self.up(number, true);
+                }
+            }
+            3 => {
+                if let Some(link) = input.pick(&links) {
+                    self.links.remove(&link);
+                    self.topology.down(self.now, link, input.u8() > 200);
+                }
+            }
+            4 => {
+                if let Some(node) = input.pick(&dials) {
+                    self.dials.remove(&node);
+                    self.topology.dial_failed(self.now, node);
+                }
+            }
+            5 | 6 => {
+                let frame = messages::gossip(input);
+                if let Some(link) = input.pick(&links) {
+                    self.topology.gossip(self.now, wall(self.now), link, frame);
+                }
+            }
+            7 => {
+                if let Some((link, number)) = self.pings.pop() {
+                    self.topology
+                        .pong(self.now, link, number ^ u64::from(input.u8() > 200));
+                }
+            }
+            8 => {
+                if let Some(link) = input.pick(&links) {
+                    self.topology.offence(self.now, link);
+                }
+            }
+            9 => {
+                let target = messages::descriptor(input);
+                let behalf = if input.flag() { input.pick(&links) } else { None };
+                match self.topology.reach(self.now, wall(self.now), &target, behalf) {
+                    Reach::Linked(link) => assert_eq!(self.links.get(&link), Some(&target.identity)),
+                    Reach::Dialling | Reach::No => {}
+                }
+            }
+            10 => {
+                if let Some(link) = input.pick(&links) {
+                    self.topology.circuit_opened(self.now, link);
+                }
+            }
+            11 => {
+                let entries = (0..input.below(4)).map(|_| messages::descriptor(input).identity);
+                self.topology.set_entries(entries.collect::<Vec<_>>());
+                if input.flag() {
+                    self.topology.add_seed(self.now, target(input.u8().into()));
+                }
+            }
+            _ => self.wait(pause(input)),
+        }
+    }
+
+    fn up(&mut self, number: usize, dialled: bool) {
+        let peer = fixtures::node(number).descriptor.as_ref().clone();
+        let (link, node) = (LinkId(self.next_link), peer.identity);
+        self.next_link += 1;
+        self.dials.remove(&node);
+        self.links.insert(link, node);
+        let wanted = self.topology.up(self.now, wall(self.now), link, peer, dialled);
+        self.drain();
+        assert_eq!(
+            self.links.contains_key(&link),
+            wanted,
+            "wanted and closed, or the reverse"
+        );
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+        let mut calls = 0;
+        while self.topology.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.topology.handle_timeout(self.now, wall(self.now));
+            self.drain();
+            calls += 1;
+            assert!(calls < 1000, "a timeout that never passes");
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.topology.poll_output() {
+            match output {
+                TopologyOutput::Send(link, frame) => {
+                    assert!(self.links.contains_key(&link), "to a link that is gone");
+                    match frame {
+                        Frame::Ping(number) => self.pings.push((link, number)),
+                        Frame::Descriptors(list) => {
+                            assert!(list.len() <= warren_proto::wire::MAX_DESCRIPTORS)
+                        }
+                        Frame::AskDescriptors { .. } => {}
+                        other => panic!("{other:?} is not the topology's"),
+                    }
+                }
+                TopologyOutput::Close(link) => {
+                    assert!(
+                        self.links.remove(&link).is_some(),
+                        "a link is closed that is not there"
+                    );
+                }
+                TopologyOutput::Dial(target) => {
+                    assert!(target.node != fixtures::node(ME).secrets.id(), "it dials itself");
+                    assert!(!target.addresses.is_empty());
+                    assert!(self.dials.insert(target.node), "two dials of one node");
+                }
+                TopologyOutput::DialLost(node) => drop(self.dials.remove(&node)),
+                TopologyOutput::Grown => {}
+            }
+        }
+    }
+
+    fn check(&self) {
+        let reported: BTreeMap<LinkId, NodeId> =
+            self.topology.links().map(|link| (link.link, link.node)).collect();
+        assert_eq!(reported, self.links, "another view of the links");
+        let nodes: BTreeSet<&NodeId> = self.links.values().collect();
+        assert_eq!(nodes.len(), self.links.len(), "two links to one node");
+        assert!(self.links.len() <= MAX_LINKS && self.topology.known() <= MAX_KNOWN);
+        assert!(self.dials.len() <= MOST_DIALS);
+        for (link, node) in &self.links {
+            assert_eq!(
+                (self.topology.link_to(node), self.topology.node_of(*link)),
+                (Some(*link), Some(*node))
+            );
+        }
+    }
+}
+
+/// Links of both directions, gossip, offences, time.
+#[must_use]
+pub fn seeds() -> Vec<Seed> {
+    let knowing = |name: &str, count: u8| Seed::new(name).u8(count << 2);
+    vec![
+        knowing("dials", 30)
+            .u8(12)
+            .u8(100)
+            .u8(0)
+            .u8(1)
+            .u8(0)
+            .u8(1)
+            .u8(1)
+            .u8(1)
+            .u8(2)
+            .u8(12)
+            .u8(200)
+            .u8(2)
+            .u8(4)
+            .u8(0),
+        knowing("gossip", 0)
+            .u8(0)
+            .u8(1)
+            .u8(5)
+            .u8(0)
+            .u8(3)
+            .u8(4)
+            .u8(5)
+            .u8(6)
+            .u8(0)
+            .u8(5)
+            .u8(1)
+            .u64(99)
+            .u8(0)
+            .u8(12)
+            .u8(200)
+            .u8(0),
+        knowing("both-dial", 8)
+            .u8(12)
+            .u8(100)
+            .u8(0)
+            .u8(0)
+            .u8(2)
+            .u8(1)
+            .u8(0)
+            .u8(0)
+            .u8(2)
+            .u8(0)
+            .u8(2),
+        (1..20)
+            .fold(knowing("crowded", 0), |seed, node| seed.u8(0).u8(node))
+            .u8(12)
+            .u8(99)
+            .u8(2),
+        knowing("offences", 0).bytes(&[0, 3, 8, 0, 0, 3, 8, 0, 0, 3, 8, 0, 0, 3, 12, 99, 3, 0, 3]),
+        knowing("pings", 0)
+            .u8(0)
+            .u8(1)
+            .u8(12)
+            .u8(150)
+            .u8(2)
+            .u8(7)
+            .u8(0)
+            .u8(12)
+            .u8(150)
+            .u8(2)
+            .u8(12)
+            .u8(150)
+            .u8(2)
+            .u8(12)
+            .u8(3)
+            .u8(3),
+        knowing("extends", 0)
+            .u8(0)
+            .u8(1)
+            .u8(9)
+            .u8(5)
+            .u8(1)
+            .u8(0)
+            .u8(9)
+            .u8(1)
+            .u8(0)
+            .u8(1)
+            .u8(0)
+            .u8(9)
+            .u8(5)
+            .u8(0),
+        knowing("entries", 20)
+            .u8(11)
+            .u8(2)
+            .u8(3)
+            .u8(4)
+            .u8(1)
+            .u8(5)
+            .u8(12)
+            .u8(99)
+            .u8(2),
+    ]
+}
