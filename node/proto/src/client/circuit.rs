@@ -66,6 +66,10 @@ pub(crate) struct Circuit {
     blocked_until: Time,
     busy_streak: u32,
     losses: u8,
+    /// Whether an answer of any kind has come through it.
+    proved: bool,
+    /// Whether its silence has been held against the entry.
+    complained: bool,
 }
 
 impl Circuit {
@@ -85,6 +89,8 @@ impl Circuit {
             blocked_until: Time(0),
             busy_streak: 0,
             losses: 0,
+            proved: false,
+            complained: false,
         }
     }
 
@@ -155,6 +161,16 @@ impl Circuit {
             rtt.sample(now, now.since(attempt.sent));
         }
         self.window.answered(rtt);
+    }
+
+    /// An answer came, whatever it says.
+    pub(crate) fn prove(&mut self) {
+        self.proved = true;
+    }
+
+    /// A request was lost on it. Whether this is the first, and no answer has ever come.
+    pub(crate) fn complain(&mut self) -> bool {
+        !self.proved && !std::mem::replace(&mut self.complained, true)
     }
 
     /// The exit will not take more now. `jitter` is below 256.

@@ -7,7 +7,8 @@
 //!
 //! Invariants: a node is pinned by its first working circuit, never by a mere attempt, so a machine that is offline pins
 //! nobody; at most [`MAX_ENTRIES`] are pinned at a time, which bounds how far an adversary who makes entries fail can walk
-//! the client towards his own; an entry leaves the list only by age or after failing on [`GONE_DAYS`] different days.
+//! the client towards his own; an entry leaves the list only by age or after failing on [`GONE_DAYS`] different days; one
+//! whose circuits stand but carry nothing has failed, and works again only when an answer comes through it.
 //!
 //! What an adversary does who is pinned is not this module's subject (threat model).
 
@@ -32,6 +33,12 @@ pub const MIN_LIFETIME: Duration = Duration::from_secs(60 * DAY);
 pub const GONE_DAYS: u8 = 7;
 /// Failed circuits in a row, with nobody known to be at fault, after which the entry is suspected.
 const DOUBTS: u8 = 3;
+/// Circuits in a row that stood and never brought an answer, after which the entry is suspected: it may build circuits only
+/// to swallow what they carry. Each may as well be another hop's doing: with a fifth of all circuits dead for other reasons, an
+/// honest entry is suspected once in 600 times.
+const SILENCES: u8 = 4;
+/// Shortest pause of an entry that failed by silence: whoever tries it again waits for a time-out if it has not changed.
+const MUTE_PAUSE: Duration = Duration::from_secs(60);
 /// First pause after a failure of an entry; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause: an entry that restarts is found again within minutes.
@@ -61,6 +68,10 @@ struct Entry {
     confirmed: bool,
     failures: u32,
     doubts: u8,
+    /// Circuits in a row without an answer.
+    silences: u8,
+    /// Failed by silence, and no answer has come since.
+    mute: bool,
     down_until: Time,
 }
 
@@ -79,6 +90,8 @@ impl Entries {
             confirmed: true,
             failures: 0,
             doubts: 0,
+            silences: 0,
+            mute: false,
             down_until: Time(0),
         };
         self.list = saved.into_iter().take(MAX_ENTRIES).map(fresh).collect();
@@ -148,6 +161,8 @@ impl Entries {
             confirmed: false,
             failures: 0,
             doubts: 0,
+            silences: 0,
+            mute: false,
             down_until: Time(0),
         });
         Some(fresh)
@@ -155,12 +170,41 @@ impl Entries {
 
     /// A circuit through this entry stands.
     pub fn worked(&mut self, node: &NodeId) {
-        if let Some(entry) = self.list.iter_mut().find(|entry| entry.pinned.node == *node) {
+        let entry = self.list.iter_mut().find(|entry| entry.pinned.node == *node);
+        if let Some(entry) = entry.filter(|entry| !entry.mute) {
             self.changed |= !entry.confirmed || entry.pinned.failed_days > 0;
             entry.confirmed = true;
             entry.pinned.failed_days = 0;
             (entry.failures, entry.doubts, entry.down_until) = (0, 0, Time(0));
         }
+    }
+
+    /// An answer came through this entry.
+    pub fn answered(&mut self, node: &NodeId) {
+        let Some(entry) = self.list.iter_mut().find(|entry| entry.pinned.node == *node) else {
+            return;
+        };
+        entry.silences = 0;
+        if std::mem::take(&mut entry.mute) {
+            self.worked(node);
+        }
+    }
+
+    /// A circuit through this entry stood, was used, and never brought an answer; whether the entry has failed by it.
+    pub fn silent(&mut self, node: &NodeId, now: Time, wall: WallTime) -> bool {
+        let Some(entry) = self.list.iter_mut().find(|entry| entry.pinned.node == *node) else {
+            return false;
+        };
+        entry.silences = entry.silences.saturating_add(1);
+        entry.mute |= entry.silences >= SILENCES;
+        if !entry.mute {
+            return false;
+        }
+        self.failed(node, now, wall);
+        if let Some(entry) = self.list.iter_mut().find(|entry| entry.pinned.node == *node) {
+            entry.down_until = entry.down_until.max(now + MUTE_PAUSE);
+        }
+        true
     }
 
     /// A circuit through this entry failed by the entry's fault.
@@ -389,5 +433,41 @@ mod tests {
                 .identity,
             first
         );
+    }
+
+    #[test]
+    fn an_entry_that_builds_circuits_and_swallows_what_they_carry_has_failed_until_it_brings_an_answer() {
+        let (view, mut rng) = (network(50), ChaCha20Rng::seed_from_u64(7));
+        let mut entries = Entries::default();
+        let mut pick = |entries: &mut Entries, second| {
+            let picked = entries.pick(at(second), WALL, &view, |_| true, &mut rng);
+            picked.unwrap().identity
+        };
+        let first = pick(&mut entries, 0);
+        entries.worked(&first);
+        // Other hops fail too, but not always.
+        for second in 1..100 {
+            assert!((1..SILENCES).all(|_| !entries.silent(&first, at(second), WALL)));
+            entries.answered(&first);
+        }
+        for silence in 1..=SILENCES {
+            assert_eq!(pick(&mut entries, 100), first);
+            entries.worked(&first);
+            assert_eq!(entries.silent(&first, at(100), WALL), silence == SILENCES);
+        }
+        let second = pick(&mut entries, 100);
+        assert_ne!(second, first);
+        entries.worked(&second);
+        // It is tried again by one circuit. That the circuit stands means nothing now.
+        assert_eq!(pick(&mut entries, 159), second);
+        assert_eq!(pick(&mut entries, 160), first);
+        entries.worked(&first);
+        assert_eq!(pick(&mut entries, 160), second);
+        assert!(entries.silent(&first, at(170), WALL));
+        assert_eq!(pick(&mut entries, 229), second);
+        assert_eq!(pick(&mut entries, 230), first);
+        entries.answered(&first);
+        assert_eq!(pick(&mut entries, 230), first);
+        assert_eq!(pick(&mut entries, 230), first);
     }
 }

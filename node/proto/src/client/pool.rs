@@ -294,6 +294,10 @@ impl Pool {
         let Some(attempt) = circuit.open.remove(&reply.id) else {
             return;
         };
+        circuit.prove();
+        if let Some(entry) = circuit.path.first() {
+            self.entries.answered(entry);
+        }
         match &reply.result {
             ExitResult::Busy => {
                 let jitter = self.rng.next_u32() & 255;
@@ -363,10 +367,10 @@ impl Pool {
 
     /// Forgets a circuit that is gone; its requests are retried elsewhere, uncharged.
     fn drop_circuit(&mut self, now: Time, origin: OriginId, blame: Option<NodeId>) {
-        let Some(circuit) = self.circuits.remove(&origin) else {
+        let Some(mut circuit) = self.circuits.remove(&origin) else {
             return;
         };
-        self.blame(now, &circuit, blame);
+        self.blame(now, &mut circuit, blame);
         let Some(owner) = circuit.owner else {
             if !circuit.ready {
                 self.spare_failures = self.spare_failures.saturating_add(1);
@@ -399,7 +403,7 @@ impl Pool {
         }
     }
 
-    fn blame(&mut self, now: Time, circuit: &Circuit, blame: Option<NodeId>) {
+    fn blame(&mut self, now: Time, circuit: &mut Circuit, blame: Option<NodeId>) {
         let Some(entry) = circuit.path.first().copied() else {
             return;
         };
@@ -411,8 +415,30 @@ impl Pool {
                 self.avoid.insert(node, now + tick::AVOID);
             }
             None if !circuit.ready => self.entries.doubted(&entry, now, self.wall),
+            None if !circuit.open.is_empty() && circuit.complain() => self.silent(now, &circuit.path),
             None => {}
         }
+    }
+
+    /// A circuit over `path` has lost what it was to carry and never brought an answer: any of its hops may be the reason.
+    fn silent(&mut self, now: Time, path: &[NodeId]) {
+        let Some((entry, beyond)) = path.split_first() else {
+            return;
+        };
+        self.avoid
+            .extend(beyond.iter().map(|node| (*node, now + tick::AVOID)));
+        if !self.entries.silent(entry, now, self.wall) {
+            return;
+        }
+        self.avoid.insert(*entry, now + tick::AVOID);
+        // Spares through it would make the next jobs wait.
+        let of_entry = |circuit: &Circuit| circuit.owner.is_none() && circuit.path.first() == Some(entry);
+        let spares = self.circuits.iter().filter(|(_, circuit)| of_entry(circuit));
+        for origin in spares.map(|(origin, _)| *origin).collect::<Vec<_>>() {
+            self.circuits.remove(&origin);
+            self.out.push_back(PoolOutput::Close(origin));
+        }
+        self.spares_dirty = true;
     }
 
     /// The next thing to do, if any. `view` is the directory without nodes that are known to be dead or banned; `wall`

@@ -155,6 +155,42 @@ fn a_deaf_exit_is_hedged_against() {
 }
 
 #[test]
+fn an_entry_that_carries_nothing_is_not_kept() {
+    for behaviour in [Behaviour::Swallow, Behaviour::Cut] {
+        let mut net = Net::new(12, 8);
+        net.run_for(seconds(1));
+        let first = net.pool.entries()[0];
+        net.behave(first, behaviour);
+        for number in 1..12 {
+            net.put(block(number));
+            net.fetch(JobId(number), number, block(number).id(), false);
+            net.run_until_idle();
+            assert_eq!(net.fetched(number), Ok(block(number)), "{behaviour:?} {number}");
+            net.command(ClientCommand::CloseJob(JobId(number)));
+            net.run_for(seconds(30));
+        }
+        assert!(
+            net.pool.entries().len() <= 3,
+            "one bad entry does not use up the list"
+        );
+        // When it carries again it is the preferred one again.
+        net.behave(first, Behaviour::Honest);
+        net.run_for(seconds(600));
+        for number in 20..24 {
+            net.put(block(number));
+            net.fetch(JobId(number), number, block(number).id(), false);
+            net.run_until_idle();
+            net.command(ClientCommand::CloseJob(JobId(number)));
+        }
+        assert_eq!(
+            net.paths[&net.sends.last().unwrap().origin][0],
+            first,
+            "{behaviour:?}"
+        );
+    }
+}
+
+#[test]
 fn a_busy_exit_is_left_alone_for_a_while() {
     let mut net = Net::new(12, 8);
     net.all_exits_but_one(Behaviour::Busy);

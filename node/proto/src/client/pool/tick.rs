@@ -133,6 +133,10 @@ impl Pool {
             };
             let (exit, owner) = (circuit.exit, circuit.owner);
             let dead = circuit.lost(now, &attempt);
+            if circuit.complain() {
+                let path = circuit.path.clone();
+                self.silent(now, &path);
+            }
             if let (Some(owner), Some(op)) = (owner, attempt.op) {
                 self.outcome(
                     now,

@@ -30,6 +30,10 @@ pub(super) enum Behaviour {
     Dead,
     /// Circuits through it never stand.
     Hang,
+    /// As an entry, it builds circuits and drops what they carry.
+    Swallow,
+    /// As an entry, it builds circuits and ends them when they carry something.
+    Cut,
 }
 
 #[derive(Debug)]
@@ -353,6 +357,11 @@ impl Net {
             exit,
             op: request.op.clone(),
         });
+        match self.paths.get(&origin).map(|path| self.behaviour(path[0])) {
+            Some(Behaviour::Swallow) => return,
+            Some(Behaviour::Cut) => return self.at(self.default_delay, Event::Closed(origin, None)),
+            _ => {}
+        }
         let delay = if let Behaviour::Slow(delay) = behaviour {
             delay
         } else {
