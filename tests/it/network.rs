@@ -9,19 +9,25 @@ use warren_keys::{BLOCK_SIZE, Block, BlockKind};
 use warren_proto::{core::api::FetchFailure, crypto::Portable};
 use warren_tests::net::{Death, Net, Spec};
 
-fn block(seed: u64) -> Block {
-    let mut bytes = vec![0; BLOCK_SIZE];
+/// Random bytes.
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
     ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
-    Block::identify(BlockKind::Content, Bytes::from(bytes)).unwrap()
+    bytes
+}
+
+/// A block of random bytes.
+pub(crate) fn block(seed: u64) -> Block {
+    let bytes = Bytes::from(bytes(seed, BLOCK_SIZE));
+    Block::identify(BlockKind::Content, bytes).unwrap()
 }
 
 #[test]
 fn blocks_travel() {
     let mut net: Net<Portable> = Net::started(Spec::new(1, 8));
-    let block = block(1);
+    let (block, missing) = (block(1), block(2));
     assert_eq!(net.insert(1, block.clone(), 1).unwrap(), 5);
     assert_eq!(net.fetch(6, block.id()).unwrap(), block);
-    let missing = super::network::block(2);
     assert_eq!(net.fetch(6, missing.id()), Err(FetchFailure::NotFound));
 }
 

@@ -52,8 +52,6 @@ impl Hasher for Spread {
     }
 }
 
-type Build = BuildHasherDefault<Spread>;
-
 fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     number ^ (number >> 29)
@@ -82,7 +80,7 @@ fn says_something(window: u64) -> bool {
 
 /// What everybody knows, so that it ties nothing to anything.
 #[derive(Default)]
-pub struct Public(HashSet<u64, Build>);
+pub struct Public(HashSet<u64, BuildHasherDefault<Spread>>);
 
 impl Public {
     /// The descriptors of all nodes and what follows from them, also as they stand in messages: behind a count, behind one
@@ -126,7 +124,7 @@ pub enum Secret {
 
 /// Windows to look for, and what they belong to.
 pub struct Sought {
-    windows: HashMap<u64, Secret, Build>,
+    windows: HashMap<u64, Secret, BuildHasherDefault<Spread>>,
     /// One bit for each of many values of a window's hash: nearly all windows that are not sought are seen not to be by it.
     filter: Vec<u64>,
 }
@@ -223,7 +221,7 @@ pub struct Bundle(u32);
 pub struct Knowledge {
     parents: Vec<u32>,
     names: BTreeMap<(usize, Name), u32>,
-    windows: HashMap<u64, u32, Build>,
+    windows: HashMap<u64, u32, BuildHasherDefault<Spread>>,
     sights: Vec<(usize, Place, u32)>,
     clients: BTreeMap<LinkId, Vec<u32>>,
 }
@@ -332,6 +330,13 @@ impl Knowledge {
             }
         }
         bundles
+    }
+
+    /// The windows in a bundle's sights, one observer's.
+    pub fn windows_of<'a>(&'a self, digest: &'a Digest, bundle: Bundle) -> impl Iterator<Item = u64> + 'a {
+        let sights = digest.sights.iter().zip(&self.sights);
+        let tied = sights.filter(move |(_, (_, _, thing))| self.root(*thing) == bundle.0);
+        tied.flat_map(|((_, _, windows), _)| windows.iter().copied())
     }
 
     /// Where a bundle's sights were.

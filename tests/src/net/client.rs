@@ -21,7 +21,8 @@ const FILE_TIME: Duration = Duration::from_secs(1800);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockOp {
     node: usize,
-    job: JobId,
+    /// The job that it belongs to.
+    pub job: JobId,
     op: OpId,
 }
 
@@ -165,9 +166,9 @@ impl<A: Aead> Net<A> {
         self.nodes[job.node].jobs.progress(job.job)
     }
 
-    /// Bytes that a download has handed over.
+    /// The bytes that a download has handed over so far.
     #[must_use]
-    pub fn received(&self, job: FileJob) -> usize {
+    pub fn received(&self, job: FileJob) -> &[u8] {
         self.nodes[job.node].jobs.received(job.job)
     }
 

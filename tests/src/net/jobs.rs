@@ -179,10 +179,10 @@ impl Jobs {
     }
 
     /// Bytes that a download has handed over so far.
-    pub(super) fn received(&self, job: JobId) -> usize {
+    pub(super) fn received(&self, job: JobId) -> &[u8] {
         match self.jobs.get(&job) {
-            Some(Job::Download(job)) => job.got.len(),
-            _ => 0,
+            Some(Job::Download(job)) => &job.got,
+            _ => &[],
         }
     }
 
