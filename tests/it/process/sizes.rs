@@ -74,8 +74,8 @@ fn edges_of_blocks_and_segments() {
 fn a_gibibyte_in_bounded_memory() {
     const LEN: u64 = 1 << 30;
     const LIMIT: Duration = Duration::from_secs(3600);
-    // Five copies of one and a half times the file, over all nodes, at half of each one's room.
-    let network = Network::start("gibibyte", NODES, |_, settings| settings.store = "2 GiB");
+    // Five copies of one and a half times the file, over all nodes, fill less than two thirds of each.
+    let network = Network::start("gibibyte", NODES, |_, settings| settings.store = "1.5 GiB");
     let (publisher, reader) = (&network[1], &network[6]);
     let file = || RandomFile::new(42, LEN);
     let expected = hash(file());
