@@ -5,7 +5,7 @@
 //! - [`adversary`]: nodes that break the protocol
 //! - [`observer`]: what can be concluded from what a node saw
 //! - [`process`]: real `warren` processes on loopback
-//! - [`bench`]: real nodes with sockets and disks, and what they cost
+//! - [`mod@bench`]: real nodes with sockets and disks, and what they cost
 //!
 //! The tests that stand on this are in `it/`, one binary.
 
