@@ -111,6 +111,15 @@ impl Pool {
         id: JobId,
         job: &mut Job,
     ) -> Vec<(OpId, Next<Ending>)> {
+        if self.rules.hops == 0 {
+            // There is no other exit than this node. When it is busy, its answers come at once, and so would the next attempt.
+            for op_id in job.urgent.iter().take(MAX_URGENT_SCAN) {
+                if let Some(op) = job.ops.get_mut(op_id) {
+                    op.spoiled.clear();
+                }
+            }
+            return Vec::new();
+        }
         let mut ended = Vec::new();
         let mut wishes = 0;
         // Several attempts of one operation need as many different exits.

@@ -6,6 +6,7 @@ mod random;
 use std::{collections::BTreeSet, time::Duration};
 
 use net::{Behaviour, Net};
+use rand_core::SeedableRng;
 
 use super::*;
 use crate::{
@@ -433,4 +434,54 @@ fn what_exceeds_a_bound_fails_at_once() {
     );
     net.drain();
     assert_eq!(net.fetched(77_777), Err(FetchFailure::Unreachable), "no such job");
+}
+
+/// Its answers come without time passing, so whoever asks again at once never stops.
+#[test]
+fn without_circuits_a_busy_router_is_not_asked_again_at_once() {
+    let settings = PoolSettings {
+        hops: 0,
+        ..PoolSettings::new(node(0))
+    };
+    let mut pool = Pool::new(settings, ChaCha20Rng::from_seed([1; 32]));
+    let nobody: BTreeMap<NodeId, Descriptor> = BTreeMap::new();
+    pool.command(
+        Time(0),
+        ClientCommand::OpenJob {
+            job: JOB,
+            bulk: false,
+        },
+    );
+    for (op, number) in [(OpId(1), 1), (OpId(2), 2)] {
+        let (block, expendable) = (block(number).id(), false);
+        pool.command(
+            Time(0),
+            ClientCommand::Fetch {
+                job: JOB,
+                op,
+                block,
+                expendable,
+            },
+        );
+    }
+    let (mut now, mut outputs, mut ended) = (Time(0), 0, 0);
+    while ended < 2 {
+        while let Some(output) = pool.poll(now, WallTime(0), &nobody) {
+            outputs += 1;
+            assert!(outputs < 500, "{outputs} outputs by {now:?}");
+            match output {
+                // The first search takes its time; while it does, there is no room for anything else.
+                PoolOutput::LocalExit { request, .. } if outputs == 1 => assert_eq!(request.id, 0),
+                PoolOutput::LocalExit { origin, request } => {
+                    let (id, result) = (request.id, ExitResult::Busy);
+                    pool.origin_reply(now, origin, ExitReply { id, result });
+                }
+                PoolOutput::Client(_) => ended += 1,
+                _ => {}
+            }
+        }
+        now = now.max(pool.poll_timeout().unwrap_or(now));
+        pool.handle_timeout(now);
+    }
+    assert!(now <= Time(60_000_000));
 }
