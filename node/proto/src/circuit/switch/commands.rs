@@ -36,7 +36,7 @@ impl<A: Aead> Switch<A> {
             }
             LinkCommand::Forward { circuit, size, body } => self.forward(now, circuit, size, body, out),
             LinkCommand::Backward { circuit, size, body } => self.backward(now, circuit, size, body, out),
-            LinkCommand::Destroy(circuit) => self.end(circuit, EndedBy::Inside, Blame(None), out),
+            LinkCommand::Destroy(circuit) => self.destroy(circuit, out),
             LinkCommand::Send(_) | LinkCommand::Close => {}
         }
     }
@@ -93,6 +93,16 @@ impl<A: Aead> Switch<A> {
         if let Some(id) = self.origins.get(&name).copied() {
             self.end(id, EndedBy::Inside, Blame(None), out);
         }
+    }
+
+    /// Ends a circuit whose other half has ended. A client circuit has none: should one be named, its owner is told.
+    fn destroy(&mut self, id: CircuitId, out: &mut Outlet) {
+        let own = matches!(
+            self.circuits.get(&id).map(|entry| &entry.role),
+            Some(Role::Origin(_))
+        );
+        let by = if own { EndedBy::Switch } else { EndedBy::Inside };
+        self.end(id, by, Blame(None), out);
     }
 
     /// Opens a circuit to the peer on behalf of another link's circuit.
