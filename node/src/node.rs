@@ -466,6 +466,7 @@ impl Node {
                     max_links: config.links,
                     allow_private: config.allow_private,
                     seeds,
+                    ..TopologySettings::default()
                 },
                 limits: Limits::default(),
                 pool: PoolSettings {

@@ -80,6 +80,7 @@ pub fn run(data: &[u8]) {
         max_links: MAX_LINKS,
         allow_private: start & 4 != 0,
         seeds: vec![seed],
+..TopologySettings::default()
     };
     let known =
         (2..usize::from(input.u8() % 64)).map(|number| fixtures::node(number).descriptor.as_ref().clone());

@@ -41,6 +41,7 @@ pub fn run(data: &[u8]) {
         max_links: MAX_LINKS,
         allow_private: start & 1 == 1,
         seeds: vec![target(1)],
+..TopologySettings::default()
     };
     let known = (2..usize::from(start >> 2))
         .map(|number| fixtures::node(number).descriptor.as_ref().clone())

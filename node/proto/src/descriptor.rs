@@ -4,7 +4,10 @@
 //! enough to act on is asked apart, with [`Descriptor::is_current`], because only that needs the time.
 
 use core::{fmt, ops::Deref, time::Duration};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::{BufMut, BytesMut};
 use warren_keys::{IdentityKey, Location, NodeId, SIGNATURE_SIZE, labels};
@@ -85,11 +88,17 @@ pub struct Statement {
     pub published: u64,
 }
 
-/// A node's signed description of itself. Reads like the [`Statement`] in it.
+/// A node's signed description of itself. Reads like the [`Statement`] in it. Clones share one copy by reference count, so
+/// that many tables, and in tests many nodes, can hold the same descriptor.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct Descriptor(Arc<Signed>);
+
+#[derive(PartialEq, Eq)]
+struct Signed {
     statement: Statement,
     signature: [u8; SIGNATURE_SIZE],
+    /// Follows from the identity; kept because everybody asks for it and it costs a hash.
+    location: Location,
 }
 
 /// What a node offers to others.
@@ -225,13 +234,22 @@ impl Descriptor {
         statement.addresses.retain(is_dialable);
         statement.addresses.truncate(MAX_ADDRESSES);
         let signature = key.sign(labels::DESCRIPTOR, &signed_bytes(network, &statement.encode()));
-        Self { statement, signature }
+        Self::new(statement, signature)
+    }
+
+    fn new(statement: Statement, signature: [u8; SIGNATURE_SIZE]) -> Self {
+        let location = statement.identity.location();
+        Self(Arc::new(Signed {
+            statement,
+            signature,
+            location,
+        }))
     }
 
     /// Appends its bytes.
     pub fn encode_into(&self, out: &mut BytesMut) {
-        out.put_slice(&self.statement.encode());
-        out.put_slice(&self.signature);
+        out.put_slice(&self.0.statement.encode());
+        out.put_slice(&self.0.signature);
     }
 
     /// Reads a descriptor that is all of `bytes`.
@@ -255,19 +273,19 @@ impl Descriptor {
             .identity
             .verify(labels::DESCRIPTOR, &signed_bytes(network, bytes), &signature)
             .map_err(|_| DescriptorError::Signature)?;
-        Ok(Self { statement, signature })
+        Ok(Self::new(statement, signature))
     }
 
     /// The node's place on the ring.
     #[must_use]
     pub fn location(&self) -> Location {
-        self.statement.identity.location()
+        self.0.location
     }
 
     /// Whether it was signed within [`DESCRIPTOR_MAX_AGE`], and not in the future by more than [`DESCRIPTOR_MAX_LEAD`].
     #[must_use]
-    pub const fn is_current(&self, now: WallTime) -> bool {
-        let published = self.statement.published;
+    pub fn is_current(&self, now: WallTime) -> bool {
+        let published = self.published;
         published.saturating_add(DESCRIPTOR_MAX_AGE.as_secs()) >= now.0
             && published <= now.0.saturating_add(DESCRIPTOR_MAX_LEAD.as_secs())
     }
@@ -277,13 +295,13 @@ impl Deref for Descriptor {
     type Target = Statement;
 
     fn deref(&self) -> &Statement {
-        &self.statement
+        &self.0.statement
     }
 }
 
 impl fmt::Debug for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Descriptor").field(&self.statement).finish()
+        f.debug_tuple("Descriptor").field(&self.0.statement).finish()
     }
 }
 

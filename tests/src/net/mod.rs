@@ -223,6 +223,7 @@ impl<A: Aead> Net<A> {
                     .chain(self.nodes.last())
                     .map(target)
                     .collect(),
+                ..TopologySettings::default()
             },
             limits: Limits::default(),
             pool,

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 use warren_keys::{Location, NodeId};
 
-use super::limits::{DISPLACE_TRIES, MAX_KNOWN, SHELTERED_PER_SIDE};
+use super::limits::{DISPLACE_TRIES, SHELTERED_PER_SIDE};
 use crate::{descriptor::Descriptor, time::WallTime};
 
 /// What became of a descriptor.
@@ -28,15 +28,18 @@ pub(super) enum Added {
 pub(super) struct Directory {
     me: NodeId,
     here: Location,
+    /// The most that it holds.
+    room: usize,
     entries: BTreeMap<NodeId, Descriptor>,
     /// Two nodes at one point are a wonder or an attack: the first stays.
     ring: BTreeMap<Location, NodeId>,
 }
 
 impl Directory {
-    pub(super) fn new(me: NodeId) -> Self {
+    pub(super) fn new(me: NodeId, room: usize) -> Self {
         Self {
             me,
+            room,
             here: me.location(),
             entries: BTreeMap::new(),
             ring: BTreeMap::new(),
@@ -78,7 +81,7 @@ impl Directory {
         if self.ring.contains_key(&location) {
             return Added::Ignored;
         }
-        if self.entries.len() >= MAX_KNOWN && !self.displace(in_use, rng) {
+        if self.entries.len() >= self.room && !self.displace(in_use, rng) {
             return Added::Ignored;
         }
         self.ring.insert(location, node);
@@ -161,7 +164,7 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::limits::MAX_KNOWN, *};
     use crate::descriptor::fixtures;
     use rand_core::SeedableRng;
 
@@ -170,7 +173,7 @@ mod tests {
         let all: Vec<Descriptor> = (0..4500).map(fixtures::node).collect();
         let (me, wall) = (all[0].identity, WallTime(all[0].published));
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let mut directory = Directory::new(me);
+        let mut directory = Directory::new(me, MAX_KNOWN);
         let in_use = |node: &NodeId| *node == all[7].identity;
         for descriptor in &all {
             directory.add(wall, descriptor.clone(), in_use, &mut rng);

@@ -7,8 +7,11 @@ pub const NEAR_PER_SIDE: usize = 4;
 /// Long links on each side, one for each equal part of the logarithmic distance: with 8 near ones 32 links, at which the
 /// simulated mean path is 4.8 hops in 10,000 nodes.
 pub const LONG_PER_SIDE: usize = 12;
-/// Links that a node tries to have, as far as the network has nodes.
+/// Links that a node with the default settings tries to have, as far as the network has nodes.
 pub const WANTED_LINKS: usize = 2 * (NEAR_PER_SIDE + LONG_PER_SIDE);
+/// Links that a node has at most unless it is set otherwise: those it wants, as many that others want, and as many again for
+/// circuits.
+pub const MAX_LINKS: usize = 4 * WANTED_LINKS;
 /// Below this many links seeds are dialled again.
 pub(super) const ENOUGH_LINKS: usize = 4;
 

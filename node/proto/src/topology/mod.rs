@@ -41,7 +41,7 @@ use warren_keys::{Location, NodeId};
 
 pub use self::{
     addresses::is_public,
-    limits::{LONG_PER_SIDE, MAX_KNOWN, NEAR_PER_SIDE, WANTED_LINKS},
+    limits::{LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
 };
 use self::{
     bans::Bans,
@@ -62,15 +62,42 @@ use crate::{
     wire::Frame,
 };
 
-/// How the topology is to behave.
+/// How the topology is to behave. The default is the daemon's; its numbers are what the network was measured with.
 #[derive(Clone, Debug)]
 pub struct TopologySettings {
-    /// Most links at once; at least [`WANTED_LINKS`] for full speed.
+    /// Most links at once; at least [`TopologySettings::wanted_links`] for full speed.
     pub max_links: usize,
+    /// Nearest nodes on each side of the ring to link to.
+    pub near_per_side: usize,
+    /// Long links on each side.
+    pub long_per_side: usize,
+    /// Descriptors kept.
+    pub max_known: usize,
     /// Whether private and loopback addresses are dialled because a stranger named them.
     pub allow_private: bool,
     /// Nodes to find the network by; they may be anywhere, private ranges included.
     pub seeds: Vec<DialTarget>,
+}
+
+impl Default for TopologySettings {
+    fn default() -> Self {
+        Self {
+            max_links: MAX_LINKS,
+            near_per_side: NEAR_PER_SIDE,
+            long_per_side: LONG_PER_SIDE,
+            max_known: MAX_KNOWN,
+            allow_private: false,
+            seeds: Vec::new(),
+        }
+    }
+}
+
+impl TopologySettings {
+    /// Links that a node tries to have, as far as the network has nodes.
+    #[must_use]
+    pub const fn wanted_links(&self) -> usize {
+        2 * (self.near_per_side + self.long_per_side)
+    }
 }
 
 /// What the topology wants done.
@@ -152,7 +179,7 @@ impl Topology {
         mut rng: ChaCha20Rng,
     ) -> Self {
         let me = own.identity;
-        let mut directory = Directory::new(me);
+        let mut directory = Directory::new(me, settings.max_known);
         for descriptor in known {
             directory.add(wall, descriptor, |_| false, &mut rng);
         }

@@ -9,10 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use warren_keys::{Location, NodeId};
 
-use super::{
-    directory::Directory,
-    limits::{LONG_PER_SIDE, NEAR_PER_SIDE, WANTED_LINKS},
-};
+use super::directory::Directory;
 use crate::random::{below, sample};
 
 /// Half the ring.
@@ -27,6 +24,13 @@ pub(super) struct Plan {
     pub(super) missing: Vec<NodeId>,
     /// Near nodes among `needed`.
     pub(super) near: usize,
+}
+
+/// How many links of each kind there are to be on each side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shape {
+    pub(super) near: usize,
+    pub(super) long: usize,
 }
 
 /// One side of the ring, seen from a node.
@@ -57,6 +61,7 @@ impl Side {
 /// `linked` are its links' nodes; `usable` says which other nodes could be linked to now.
 pub(super) fn plan(
     here: Location,
+    shape: Shape,
     directory: &Directory,
     linked: &BTreeMap<NodeId, Location>,
     usable: impl Fn(&NodeId) -> bool,
@@ -77,15 +82,15 @@ pub(super) fn plan(
             Side::Up => &mut directory.clockwise(here),
             Side::Down => &mut directory.anticlockwise(here),
         };
-        for (at, node) in walk.filter(|(_, node)| fits(node)).take(NEAR_PER_SIDE) {
+        for (at, node) in walk.filter(|(_, node)| fits(node)).take(shape.near) {
             add(&mut plan, node);
             *start = (*start).max(side.reach(here, at));
         }
     }
     plan.near = plan.needed.len();
     for (side, start) in starts {
-        for part in 0..LONG_PER_SIDE {
-            let (from, to) = (cut(start, part), cut(start, part + 1));
+        for part in 0..shape.long {
+            let (from, to) = (cut(start, part, shape.long), cut(start, part + 1, shape.long));
             let inside = |at: Location| (from.saturating_add(1)..=to).contains(&side.reach(here, at));
             if let Some(node) = linked.iter().find(|(_, at)| inside(**at)) {
                 plan.needed.insert(*node.0);
@@ -113,7 +118,7 @@ pub(super) fn plan(
         }
     }
     // Small networks, and parts of the ring that hold nobody: more links shorten paths all the same.
-    let room = WANTED_LINKS.saturating_sub(linked.len() + plan.missing.len());
+    let room = (2 * (shape.near + shape.long)).saturating_sub(linked.len() + plan.missing.len());
     if room > 0 {
         let spare = directory.iter().map(|descriptor| descriptor.identity);
         let spare =
@@ -123,13 +128,13 @@ pub(super) fn plan(
     plan
 }
 
-/// End of the `part`-th part: `start` times (half the ring / `start`) to the power of part/parts, the logarithm taken
+/// End of the `part`-th of `parts` parts: `start` times (half the ring / `start`) to the power of part/parts, the logarithm taken
 /// piecewise linear between powers of two so that all platforms agree.
-fn cut(start: u64, part: usize) -> u64 {
+fn cut(start: u64, part: usize, parts: usize) -> u64 {
     let low = log2(start);
     let high = log2(FARTHEST);
     let span = high.saturating_sub(low);
-    exp2(low + span * part as u64 / LONG_PER_SIDE as u64).min(FARTHEST)
+    exp2(low + span * part as u64 / parts.max(1) as u64).min(FARTHEST)
 }
 
 /// 2^16 times the logarithm.
@@ -162,16 +167,24 @@ fn scaled(rng: &mut ChaCha20Rng, most: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::limits::{LONG_PER_SIDE, NEAR_PER_SIDE, WANTED_LINKS},
+        *,
+    };
     use crate::{
         descriptor::{Descriptor, fixtures},
         time::WallTime,
     };
     use rand_core::SeedableRng;
 
+    const SHAPE: Shape = Shape {
+        near: NEAR_PER_SIDE,
+        long: LONG_PER_SIDE,
+    };
+
     fn directory(nodes: u16) -> (Directory, Vec<Descriptor>) {
         let all: Vec<Descriptor> = (0..nodes).map(fixtures::node).collect();
-        let mut directory = Directory::new(all[0].identity);
+        let mut directory = Directory::new(all[0].identity, 4096);
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         for descriptor in &all {
             directory.add(
@@ -187,13 +200,15 @@ mod tests {
     #[test]
     fn cuts_are_harmonic_and_end_at_half_the_ring() {
         for start in [1, 1000, 1 << 40, (1 << 62) + 12_345] {
-            assert_eq!(cut(start, LONG_PER_SIDE), FARTHEST);
-            let first = cut(start, 0);
+            assert_eq!(cut(start, LONG_PER_SIDE, LONG_PER_SIDE), FARTHEST);
+            let first = cut(start, 0, LONG_PER_SIDE);
             assert!(first <= start && start - first <= start >> 15);
-            let cuts: Vec<u64> = (0..=LONG_PER_SIDE).map(|part| cut(start, part)).collect();
+            let cuts: Vec<u64> = (0..=LONG_PER_SIDE)
+                .map(|part| cut(start, part, LONG_PER_SIDE))
+                .collect();
             assert!(cuts.windows(2).all(|pair| pair[0] <= pair[1]));
         }
-        assert!(cut(1 << 51, 6).ilog2() == 57);
+        assert!(cut(1 << 51, 6, LONG_PER_SIDE).ilog2() == 57);
     }
 
     #[test]
@@ -202,7 +217,7 @@ mod tests {
         let here = all[0].location();
         let mut rng = ChaCha20Rng::seed_from_u64(2);
         let mut linked = BTreeMap::new();
-        let first = plan(here, &directory, &linked, |_| true, &mut rng);
+        let first = plan(here, SHAPE, &directory, &linked, |_| true, &mut rng);
         let mut by_distance: Vec<&Descriptor> = all[1..].iter().collect();
         by_distance.sort_by_key(|d| here.clockwise(d.location()));
         for near in by_distance.iter().take(4).chain(by_distance.iter().rev().take(4)) {
@@ -210,12 +225,12 @@ mod tests {
         }
         assert!(first.missing.len() >= WANTED_LINKS && first.missing.len() <= WANTED_LINKS + 8);
         linked.extend(first.missing.iter().map(|node| (*node, node.location())));
-        let second = plan(here, &directory, &linked, |_| true, &mut rng);
+        let second = plan(here, SHAPE, &directory, &linked, |_| true, &mut rng);
         assert_eq!((second.missing.len(), second.near), (0, 8));
         let gone = *second.needed.iter().next().unwrap();
         linked.remove(&gone);
         assert!(
-            !plan(here, &directory, &linked, |node| *node != gone, &mut rng)
+            !plan(here, SHAPE, &directory, &linked, |node| *node != gone, &mut rng)
                 .missing
                 .contains(&gone)
         );
@@ -227,6 +242,7 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(3);
         let plan = plan(
             all[0].location(),
+            SHAPE,
             &directory,
             &BTreeMap::new(),
             |_| true,

@@ -5,10 +5,7 @@ use warren_keys::NodeId;
 
 use super::{
     Topology, TopologyOutput,
-    limits::{
-        CIRCUIT_TIME, ENOUGH_LINKS, NEAR_PER_SIDE, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, WANTED_LINKS,
-        YIELD_AGE,
-    },
+    limits::{CIRCUIT_TIME, ENOUGH_LINKS, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
     ring,
 };
 use crate::{
@@ -29,7 +26,7 @@ impl Topology {
         }
         self.ping(now);
         self.ask_around(now);
-        let short = !self.plan.missing.is_empty() || self.links.len() < WANTED_LINKS;
+        let short = !self.plan.missing.is_empty() || self.links.len() < self.settings.wanted_links();
         if now.since(self.expired) >= PLAN_INTERVAL {
             self.expired = now;
             let (links, entries) = (&self.links, &self.entries);
@@ -48,6 +45,10 @@ impl Topology {
         let places = self.places();
         let (directory, dialling, bans) = (&self.directory, &self.dialling, &self.bans);
         let allow_private = self.settings.allow_private;
+        let shape = ring::Shape {
+            near: self.settings.near_per_side,
+            long: self.settings.long_per_side,
+        };
         let usable = |node: &NodeId| {
             !bans.is_banned(now, node)
                 && (dialling.is_open(node) || dialling.may_start(now, node))
@@ -58,7 +59,7 @@ impl Topology {
                             .is_some()
                 })
         };
-        self.plan = ring::plan(self.here, directory, &places, usable, &mut self.rng);
+        self.plan = ring::plan(self.here, shape, directory, &places, usable, &mut self.rng);
         let room = self
             .settings
             .max_links
@@ -131,7 +132,7 @@ impl Topology {
     /// Closes links beyond the wanted number that this node dialled for circuits which are over. The peer's dials are the
     /// peer's business, and stay as long as there is room.
     fn drop_superfluous(&mut self, now: Time) {
-        if self.links.len() <= WANTED_LINKS {
+        if self.links.len() <= self.settings.wanted_links() {
             return;
         }
         let over = |since: Time| now.since(since) >= CIRCUIT_TIME;
@@ -196,6 +197,7 @@ impl Topology {
             .links
             .iter()
             .filter(|(_, link)| link.location.clockwise(here) < there.clockwise(here));
-        above.count() < NEAR_PER_SIDE || below.count() < NEAR_PER_SIDE
+        let near = self.settings.near_per_side;
+        above.count() < near || below.count() < near
     }
 }

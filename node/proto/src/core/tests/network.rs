@@ -121,6 +121,7 @@ impl Network {
                 max_links: 128,
                 allow_private: true,
                 seeds,
+                ..TopologySettings::default()
             },
             limits: Limits::default(),
             pool: PoolSettings {
