@@ -7,7 +7,13 @@
 //!   network is saved.
 //! - A start that fails leaves nothing running.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use warren_keys::NodeId;
@@ -64,6 +70,8 @@ pub struct NodeConfig {
     pub listen: Vec<SocketAddr>,
     /// Addresses to publish; empty means the listening ones that are not wildcards.
     pub advertise: Vec<SocketAddr>,
+    /// Own addresses that connections to other nodes leave from, at most one of each family; without one the system chooses.
+    pub dial_from: Vec<IpAddr>,
     /// Nodes to learn the network from.
     pub seeds: Vec<NodeReference>,
     /// What to do for others.
@@ -98,6 +106,7 @@ impl NodeConfig {
             network: Network::MAIN.to_owned(),
             listen: Vec::new(),
             advertise: Vec::new(),
+            dial_from: Vec::new(),
             seeds: Vec::new(),
             services: Services::ALL,
             links: 128,
@@ -449,6 +458,7 @@ impl Node {
             clock,
             secrets: Arc::new(secrets),
             network,
+            dial_from: config.dial_from.clone(),
             descriptor: Arc::new(descriptor.clone()),
             replays,
             gate: config.gate.clone(),

@@ -56,6 +56,7 @@ pub(super) fn node_config(config: &Config, data_dir: PathBuf) -> Result<NodeConf
         network: config.node.network.clone(),
         listen: config.node.listen.clone(),
         advertise: config.node.advertise.clone(),
+        dial_from: config.node.dial_from.clone(),
         seeds,
         services: Services {
             relay: config.services.relay,
@@ -67,6 +68,7 @@ pub(super) fn node_config(config: &Config, data_dir: PathBuf) -> Result<NodeConf
         hops: usize::from(config.circuits.hops),
         store_size: config.store.size.0,
         cache_size: config.store.cache.0,
+        sparse: !config.store.reserve,
         allow_private: config.node.allow_private,
         ..NodeConfig::new(data_dir)
     })

@@ -9,7 +9,7 @@ mod size;
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -60,6 +60,8 @@ pub struct NodeSection {
     pub listen: Vec<SocketAddr>,
     /// Addresses to publish; empty means the listening addresses that are not wildcards.
     pub advertise: Vec<SocketAddr>,
+    /// Own addresses that connections to other nodes leave from, at most one of each family; without one the system chooses.
+    pub dial_from: Vec<IpAddr>,
     /// References of nodes to learn the network from.
     pub seeds: Vec<String>,
     /// Whether to connect to loopback and private addresses that strangers advertise.
@@ -72,6 +74,7 @@ impl Default for NodeSection {
             network: "warren".to_owned(),
             listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))],
             advertise: Vec::new(),
+            dial_from: Vec::new(),
             seeds: Vec::new(),
             allow_private: false,
         }
@@ -89,6 +92,8 @@ pub struct StoreSection {
     pub size: ByteSize,
     /// Disk for copies left by traffic.
     pub cache: ByteSize,
+    /// Whether the disk space is reserved when the datastore is made, instead of taken as it fills.
+    pub reserve: bool,
 }
 
 impl Default for StoreSection {
@@ -96,6 +101,7 @@ impl Default for StoreSection {
         Self {
             size: ByteSize(8 << 30),
             cache: ByteSize(2 << 30),
+            reserve: true,
         }
     }
 }
@@ -295,6 +301,19 @@ impl Config {
             .find(|a| a.ip().is_unspecified() || a.port() == 0)
         {
             return Err(("node.advertise", format!("has {address}, which nobody can dial")));
+        }
+        if let Some(address) = self.node.dial_from.iter().find(|a| a.is_unspecified()) {
+            return Err((
+                "node.dial_from",
+                format!("has {address}, which is no address; leave the field out and the system chooses"),
+            ));
+        }
+        let of_v4 = self.node.dial_from.iter().filter(|a| a.is_ipv4()).count();
+        if of_v4 > 1 || self.node.dial_from.len() - of_v4 > 1 {
+            return Err((
+                "node.dial_from",
+                "takes at most one address of each family".to_owned(),
+            ));
         }
         if self.circuits.hops > 5 {
             return Err((

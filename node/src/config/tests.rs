@@ -23,7 +23,7 @@ fn every_line_of_the_example_states_its_default() {
         .filter(|line| line.contains(" = ") && !line.starts_with('#'))
         .count();
     assert_eq!(
-        fields, 18,
+        fields, 20,
         "the example and the structure have the same number of fields"
     );
     assert_eq!(Config::parse(&uncommented, "example").unwrap(), Config::default());
@@ -69,6 +69,11 @@ fn impossible_values_say_what_would_be_right() {
         ("[node]\nnetwork = \"My network\"", "node.network"),
         ("[node]\nseeds = [\"warren-node:\"]", "node.seeds"),
         ("[node]\nadvertise = [\"0.0.0.0:7420\"]", "node.advertise"),
+        ("[node]\ndial_from = [\"0.0.0.0\"]", "node.dial_from"),
+        (
+            "[node]\ndial_from = [\"192.0.2.1\", \"192.0.2.2\"]",
+            "node.dial_from",
+        ),
         ("[limits]\nlinks = 3", "limits.links"),
         ("[limits]\nqueues = \"1 MiB\"", "limits.queues"),
         ("[proxy]\nlisten = \"0.0.0.0:8888\"", "proxy.allow_remote"),

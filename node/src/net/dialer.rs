@@ -1,8 +1,16 @@
 //! Outgoing connections: a node's addresses in order, each with a deadline, and the result to the core.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 use warren_proto::core::api::{CoreInput, DialTarget};
 
 use super::{
@@ -58,11 +66,55 @@ async fn try_addresses(net: &Arc<Net>, target: &DialTarget) -> bool {
 
 async fn connect(net: &Arc<Net>, target: &DialTarget, address: SocketAddr) -> Result<(), Fault> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let mut stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address))
+    let mut stream = timeout(CONNECT_DEADLINE, connect_tcp(&net.dial_from, address))
         .await
         .map_err(late)??;
     let established = timeout(HANDSHAKE_DEADLINE, handshake::initiate(net, &mut stream, target)).await;
     let established = established.map_err(late)??;
     link_task::spawn(net, stream, established, address, Some(target.node));
     Ok(())
+}
+
+/// Connects, from the address of `from` that is of the same family if there is one.
+async fn connect_tcp(from: &[IpAddr], address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(own) = from.iter().find(|own| own.is_ipv4() == address.is_ipv4()) {
+        socket.bind(SocketAddr::new(*own, 0))?;
+    }
+    socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    /// Everything in 127.0.0.0/8 is this machine's own on Linux only.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn connections_leave_from_the_named_address_of_their_family() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (v6, v4) = (IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from([127, 0, 0, 7]));
+        for (from, seen) in [
+            (vec![v6, v4], v4),
+            (vec![v6], address.ip()),
+            (vec![], address.ip()),
+        ] {
+            let stream = connect_tcp(&from, address).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer, stream.local_addr().unwrap());
+            assert_eq!(peer.ip(), seen);
+        }
+        let elsewhere = IpAddr::from([192, 0, 2, 1]);
+        assert!(
+            connect_tcp(&[elsewhere], address).await.is_err(),
+            "not this machine's"
+        );
+    }
 }

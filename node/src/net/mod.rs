@@ -3,6 +3,7 @@
 //! [`Net`] is what these share: immutable facts of the node, and parts that each have an owner or a lock of their own.
 
 use std::{
+    net::IpAddr,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Net {
     /// Handshakes that were answered lately, so that a recorded one is not answered twice.
     replays: Mutex<ReplayCache>,
     pub(crate) dials: Arc<Semaphore>,
+    /// Addresses that dials leave from, by family; without one the system chooses.
+    pub(crate) dial_from: Vec<IpAddr>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// What this node says of itself; replaced when it is signed anew.
@@ -59,6 +62,7 @@ pub(crate) struct NetParts {
     pub(crate) clock: Clock,
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) network: Network,
+    pub(crate) dial_from: Vec<IpAddr>,
     pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) replays: ReplayCache,
     pub(crate) gate: GateSettings,
@@ -83,6 +87,7 @@ impl Net {
             gate: Gate::new(parts.gate),
             replays: Mutex::new(parts.replays),
             dials: dialer::permits(),
+            dial_from: parts.dial_from,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             descriptor: Mutex::new(parts.descriptor),

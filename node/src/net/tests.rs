@@ -29,7 +29,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(seed: u8, network: &str, ip: std::net::IpAddr, gate: GateSettings) -> Self {
+    fn start(seed: u8, network: &str, ip: IpAddr, gate: GateSettings) -> Self {
         let network: Network = network.parse().unwrap();
         let secrets = NodeSecrets::new(IdentityKey::from_seed(&Seed::from_bytes([seed; 32])));
         let listener = listener::bind((ip, 0).into()).unwrap();
@@ -46,6 +46,7 @@ impl Bare {
             clock,
             secrets: Arc::new(secrets),
             network,
+            dial_from: vec![ip],
             descriptor,
             replays: ReplayCache::new(),
             gate,
