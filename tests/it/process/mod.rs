@@ -1,5 +1,6 @@
 //! Tests of the program `warren` as it is used and abused: separate processes, real sockets, real files.
 
+mod chaos;
 mod cli;
 mod demo;
 mod disk;

@@ -4,6 +4,7 @@
 //! - [`network`]: several of them, linked
 //! - [`command`]: programs run to their end, within a time
 //! - [`http`]: a few requests to a node's own interfaces
+//! - [`chaos`]: many of them behind lines that are slow, stop and are cut
 //! - [`relay`]: TCP in between, which records and changes what passes
 //! - [`data`]: files to send, and the hashes of streams
 //! - [`secrets`]: what must not be seen of a file; [`search`]: many strings looked for in gigabytes; [`statistics`]: whether bytes are random
@@ -11,8 +12,9 @@
 //! Invariants: a process is ended by the id under which it was started, when its owner goes out of scope, whether the test passed or
 //! not; nothing waits without a bound; waiting is for a condition, never for an amount of time.
 //!
-//! Deliberately absent: anything of the node's code. What is tested is the program.
+//! Deliberately absent: anything of the node's code (but for the reading of its references). What is tested is the program.
 
+pub mod chaos;
 pub mod command;
 pub mod data;
 pub mod http;
@@ -25,7 +27,7 @@ pub mod statistics;
 
 use std::{
     env,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -88,7 +90,15 @@ pub fn scratch() -> tempfile::TempDir {
 /// # Panics
 /// When there is none.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    free_address_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// An address that nobody listens on now, with this IP.
+///
+/// # Panics
+/// When there is none.
+pub fn free_address_at(ip: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
     listener.local_addr().unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -37,12 +37,18 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// What to publish instead.
     pub advertise: Vec<SocketAddr>,
+    /// Where its connections to other nodes leave from.
+    pub dial_from: Option<IpAddr>,
     /// References of other nodes.
     pub seeds: Vec<String>,
     /// Hops of circuits.
     pub hops: u8,
     /// Size of the store region, as written.
     pub store: &'static str,
+    /// Whether its disk space is reserved at once.
+    pub reserve: bool,
+    /// Memory for what waits to be sent, as written.
+    pub queues: &'static str,
     /// Whether to keep blocks.
     pub stores: bool,
     /// Log filter.
@@ -57,9 +63,12 @@ impl Settings {
             network: network.to_owned(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: Vec::new(),
+            dial_from: None,
             seeds: Vec::new(),
             hops: 3,
             store: "64 MiB",
+            reserve: true,
+            queues: "256 MiB",
             stores: true,
             log: "debug",
         }
@@ -67,13 +76,16 @@ impl Settings {
 
     fn toml(&self) -> String {
         format!(
-            "[node]\nnetwork = {:?}\nlisten = [\"{}\"]\nadvertise = {:?}\nseeds = {:?}\nallow_private = true\n\
-             [store]\nsize = {:?}\ncache = \"16 MiB\"\n[circuits]\nhops = {}\n[services]\nstore = {}\n[proxy]\nlisten = \"127.0.0.1:0\"\n",
+            "[node]\nnetwork = {:?}\nlisten = [\"{}\"]\nadvertise = {:?}\ndial_from = {:?}\nseeds = {:?}\nallow_private = true\n\
+             [store]\nsize = {:?}\ncache = \"16 MiB\"\nreserve = {}\n[limits]\nqueues = {:?}\n[circuits]\nhops = {}\n[services]\nstore = {}\n[proxy]\nlisten = \"127.0.0.1:0\"\n",
             self.network,
             self.listen,
             self.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            self.dial_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
             self.seeds,
             self.store,
+            self.reserve,
+            self.queues,
             self.hops,
             self.stores,
         )
@@ -85,7 +97,8 @@ impl Settings {
 pub struct Home {
     folder: PathBuf,
     log: &'static str,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, String)>,
+    launcher: Vec<String>,
 }
 
 impl Home {
@@ -106,13 +119,21 @@ impl Home {
             folder,
             log: settings.log,
             variables: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 
     /// Sets an environment variable for all commands.
     #[must_use]
-    pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Has the node itself started by a program that becomes it (by `exec`); the words before `warren` in its command line.
+    #[must_use]
+    pub fn with_launcher(mut self, launcher: Vec<String>) -> Self {
+        self.launcher = launcher;
         self
     }
 
@@ -147,13 +168,30 @@ impl Home {
         let mut command = Command::new(binary());
         command.arg("--data-dir").arg(&self.folder).arg("--json");
         command.args(arguments).env_remove("WARREN_HOME");
-        command.envs(self.variables.iter().copied());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Runs a command to its end.
     pub fn run(&self, arguments: &[&str]) -> Ended {
         command::run(&mut self.warren(arguments), b"")
+    }
+
+    /// `warren run`, by the launcher if there is one.
+    fn launch(&self) -> Command {
+        let run = self.warren(&["run", "--log", self.log]);
+        let Some((program, words)) = self.launcher.split_first() else {
+            return run;
+        };
+        let mut command = Command::new(program);
+        command.args(words).arg(run.get_program()).args(run.get_args());
+        for (name, value) in run.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
     }
 
     /// Starts the node and waits until it is ready.
@@ -167,7 +205,7 @@ impl Home {
             .open(self.log_file())
             .unwrap();
         let child = self
-            .warren(&["run", "--log", self.log])
+            .launch()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -193,7 +231,7 @@ impl Home {
         Node {
             reference: ready["reference"].as_str().unwrap().to_owned(),
             proxy: proxy.parse().unwrap(),
-            control: Control::find(&self.folder).unwrap(),
+            control: Control::find(&seen_by(&child, &self.folder)).unwrap(),
             child,
             home: self,
         }
@@ -212,6 +250,13 @@ pub struct Node {
     /// Its data directory.
     pub home: Home,
     child: Ending,
+}
+
+/// A path as a process sees it, whatever is mounted where in its own view of the file system.
+fn seen_by(child: &Ending, path: &Path) -> PathBuf {
+    let mut seen = PathBuf::from(format!("/proc/{}/root", child.0.id()));
+    seen.push(path.strip_prefix("/").unwrap_or(path));
+    if seen.exists() { seen } else { path.to_owned() }
 }
 
 impl Node {
@@ -237,6 +282,11 @@ impl Node {
     /// When the node does not answer.
     pub fn rejected(&self) -> u64 {
         self.status()["rejected"].as_u64().unwrap()
+    }
+
+    /// A path as the node sees it.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        seen_by(&self.child, path)
     }
 
     /// Address of a key in its proxy.

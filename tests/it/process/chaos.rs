@@ -1,0 +1,17 @@
+//! Twenty nodes live through bad times, and in the end every file that was inserted comes whole.
+//!
+//! Every run ends with [`Fleet::finish`](warren_tests::process::chaos::fleet::Fleet::finish): all files from several nodes, no memory beyond its
+//! budget, no panic. What is guaranteed while the trouble lasts is in each test.
+
+mod partition;
+mod replaced;
+mod restarts;
+mod slow;
+
+use std::time::Duration;
+
+/// A link to a node from which nothing comes any more is given up within this: half a minute, and time for a busy machine.
+const LINKS_END: Duration = Duration::from_secs(120);
+
+/// A load has done some transfers within this.
+const LOAD: Duration = Duration::from_secs(180);

@@ -1,0 +1,75 @@
+//! The network falls into two parts, both go on, and grow together again.
+
+use std::thread;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use warren_tests::process::{
+    chaos::{
+        fleet::{Fleet, NODES},
+        lines::Flow,
+        load::{Load, Stopping, choose},
+    },
+    wait_for,
+};
+
+const SEED: u64 = 0x7061_7274;
+/// Nodes of the smaller part.
+const SMALLER: usize = 8;
+/// Files before, bytes.
+const BEFORE: [u64; 6] = [20_000, 50_000, 100_000, 200_000, 300_000, 900_000];
+
+#[test]
+fn two_parts_go_on_and_grow_together() {
+    let fleet = Fleet::start("partition", SEED, NODES);
+    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
+    let all: Vec<usize> = (0..NODES).collect();
+    let smaller = choose(&mut rng, &all, SMALLER);
+    let larger: Vec<usize> = all.iter().copied().filter(|n| !smaller.contains(n)).collect();
+    let between = |one: usize, other: usize| smaller.contains(&one) != smaller.contains(&other);
+    let mut files = fleet.insert(&all, &BEFORE);
+
+    // No end and no answer: as a cable that is cut, not as a machine that says that the other one is gone.
+    fleet.lines.set_all(NODES, |one, other, line| {
+        if between(one, other) {
+            line.flow = Flow::Stalled;
+        }
+    });
+    for (part, others) in [(&smaller, &larger), (&larger, &smaller)] {
+        for number in part {
+            wait_for("the end of the links to the other part", super::LINKS_END, || {
+                let links = fleet.links(*number);
+                (!links.iter().any(|link| others.contains(link))).then_some(())
+            });
+        }
+        fleet.wait_until_one(part);
+    }
+    let load = [Load::default(), Load::default()];
+    thread::scope(|scope| {
+        let _stopping = load.each_ref().map(Stopping);
+        for (number, (load, part)) in load.iter().zip([&smaller, &larger]).enumerate() {
+            let proxies = &fleet.proxies;
+            scope.spawn(move || load.run(proxies, part, SEED + number as u64));
+        }
+        for load in &load {
+            wait_for("files in both parts", super::LOAD, || {
+                let (inserted, fetched) = load.done();
+                (inserted >= 8 && fetched >= 8).then_some(())
+            });
+        }
+    });
+    for (load, part) in load.into_iter().zip(["smaller", "larger"]) {
+        let (inserted, failures) = load.into_files();
+        println!(
+            "{} files inserted in the {part} part, failures: {failures:?}",
+            inserted.len()
+        );
+        files.extend(inserted);
+    }
+
+    fleet.lines.set_all(NODES, |_, _, line| line.flow = Flow::Open);
+    fleet.wait_until_whole();
+    let mut readers = choose(&mut rng, &smaller, 2);
+    readers.extend(choose(&mut rng, &larger, 2));
+    fleet.finish(&files, &readers);
+}
