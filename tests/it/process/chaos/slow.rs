@@ -24,7 +24,7 @@ const STALLED: usize = 12;
 /// How long a line stands still: the retransmissions of a bad line, and less than what makes a node give a link up.
 const STALL: Duration = Duration::from_secs(4);
 /// Rounds of such stalls.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 5;
 
 #[test]
 fn transfers_end_well_over_long_lines_that_stall() {

@@ -36,7 +36,7 @@ const RING: Duration = Duration::from_secs(180);
 
 /// The most memory that a node may ever have had, bytes: what is queued for links is bounded by 32 MiB here, a transfer by its windows,
 /// and the rest is the program, its tables and the allocator.
-pub const MEMORY: u64 = 192 << 20;
+pub const MEMORY: u64 = 128 << 20;
 
 enum State {
     Running(Node),
