@@ -1,10 +1,10 @@
 //! The datastore as the store pool's backend: translates between what the core asks and what the disk does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use warren_keys::{Block, BlockId};
 use warren_proto::core::api::{Shelf, StoreAnswer};
-use warren_storage::{Error, Put, Region, Store};
+use warren_storage::{Cursor, Error, Put, Region, Store};
 
 use crate::store_pool::Backend;
 
@@ -13,13 +13,18 @@ pub(crate) struct Datastore {
     store: Store,
     /// Whether the last write or read failed; so that a full disk is one line in the log, not one for each block.
     failing: AtomicBool,
+    /// Blocks in the store region, counted once in a walk.
+    held: AtomicU64,
 }
+
+const UNCOUNTED: u64 = u64::MAX;
 
 impl Datastore {
     pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
             failing: AtomicBool::new(false),
+            held: AtomicU64::new(UNCOUNTED),
         }
     }
 
@@ -76,6 +81,34 @@ impl Backend for Datastore {
                     Put::Nearer => StoreAnswer::Failed,
                 }
             }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn survey(&self, from: u64, most: usize) -> StoreAnswer {
+        if from == 0 || self.held.load(Ordering::Relaxed) == UNCOUNTED {
+            self.held
+                .store(self.store.occupied(Region::Store), Ordering::Relaxed);
+        }
+        let held = self.held.load(Ordering::Relaxed);
+        match self.store.names(Region::Store, Cursor::from_u64(from), most) {
+            Ok(names) => StoreAnswer::Surveyed {
+                blocks: names.blocks,
+                next: names.next.map(Cursor::as_u64),
+                held,
+            },
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn holds(&self, ids: &[BlockId]) -> StoreAnswer {
+        StoreAnswer::Holdings(ids.iter().map(|id| self.store.holds(id)).collect())
+    }
+
+    fn demote(&self, id: &BlockId) -> StoreAnswer {
+        match self.store.demote(id) {
+            Ok(true) => StoreAnswer::Kept,
+            Ok(false) => StoreAnswer::Missing,
             Err(error) => self.failed(&error),
         }
     }

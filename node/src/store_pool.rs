@@ -44,6 +44,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn find(&self, id: &BlockId) -> StoreAnswer;
     /// Keeps a block.
     fn keep(&self, block: Block, shelf: Shelf) -> StoreAnswer;
+    /// Names blocks of the store region.
+    fn survey(&self, from: u64, most: usize) -> StoreAnswer;
+    /// Whether these blocks are in the store region; without disk access.
+    fn holds(&self, ids: &[BlockId]) -> StoreAnswer;
+    /// Moves a block from the store region to the cache.
+    fn demote(&self, id: &BlockId) -> StoreAnswer;
     /// Makes all that was kept durable. Returns whether it worked.
     fn sync(&self) -> bool;
 }
@@ -74,6 +80,7 @@ struct Counts {
     found: AtomicU64,
     missing: AtomicU64,
     kept: AtomicU64,
+    surveyed: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
     panics: AtomicU64,
@@ -88,6 +95,8 @@ pub struct StoreCounts {
     pub missing: u64,
     /// Blocks kept, or found to be there already.
     pub kept: u64,
+    /// Questions of the census.
+    pub surveyed: u64,
     /// Questions that the disk could not answer.
     pub failed: u64,
     /// Questions refused because too many waited.
@@ -161,6 +170,7 @@ impl<B: Backend> StorePool<B> {
             found: read(&counts.found),
             missing: read(&counts.missing),
             kept: read(&counts.kept),
+            surveyed: read(&counts.surveyed),
             failed: read(&counts.failed),
             refused: read(&counts.refused),
             panics: read(&counts.panics),
@@ -180,11 +190,14 @@ impl<B: Backend> Shared<B> {
     }
 
     fn answer(&self, question: StoreQuestion) -> StoreAnswer {
-        let keeping = matches!(question, StoreQuestion::Keep(..));
+        let writing = matches!(question, StoreQuestion::Keep(..) | StoreQuestion::Demote(_));
         // The backend's own invariants hold on disk by authentication of each slot, so carrying on after a panic is safe.
         let answer = catch_unwind(AssertUnwindSafe(|| match question {
             StoreQuestion::Find(id) => self.backend.find(&id),
             StoreQuestion::Keep(block, shelf) => self.backend.keep(block, shelf),
+            StoreQuestion::Survey { from, most } => self.backend.survey(from, most),
+            StoreQuestion::Holds(ids) => self.backend.holds(&ids),
+            StoreQuestion::Demote(id) => self.backend.demote(&id),
         }))
         .unwrap_or_else(|_| {
             self.counts.panics.fetch_add(1, Ordering::Relaxed);
@@ -195,10 +208,11 @@ impl<B: Backend> Shared<B> {
             StoreAnswer::Found(..) => &self.counts.found,
             StoreAnswer::Missing => &self.counts.missing,
             StoreAnswer::Kept | StoreAnswer::Collision(_) => &self.counts.kept,
+            StoreAnswer::Surveyed { .. } | StoreAnswer::Holdings(_) => &self.counts.surveyed,
             StoreAnswer::Failed => &self.counts.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        if keeping && matches!(answer, StoreAnswer::Kept) && !self.dirty.swap(true, Ordering::AcqRel) {
+        if writing && matches!(answer, StoreAnswer::Kept) && !self.dirty.swap(true, Ordering::AcqRel) {
             self.wake_sync.notify_one();
         }
         answer

@@ -185,6 +185,12 @@ impl Index {
         self.matches(&self.lock(), placement).next().is_some()
     }
 
+    /// Whether a block seems to be in a region.
+    pub(crate) fn holds(&self, placement: Placement, region: Region) -> bool {
+        self.matches(&self.lock(), placement)
+            .any(|(found_in, ..)| found_in == region)
+    }
+
     /// Finds a place in `region` for a block, unless a slot that is not in `ruled_out` may hold it already.
     pub(crate) fn claim_for(
         &self,

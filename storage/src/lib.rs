@@ -37,6 +37,6 @@ pub use master::MasterKey;
 pub use medium::{Allocation, Folder};
 pub use sealed_file::{MAX_SEALED_FILE, SEALED_FILE_VERSION, SealedFile};
 pub use store::{
-    Cursor, IndexSource, Inspection, Opened, Options, Put, Rebuilt, RegionInspection, RegionStats, Space,
-    Stats, Store, Verified,
+    Cursor, IndexSource, Inspection, Names, Opened, Options, Put, Rebuilt, RegionInspection, RegionStats,
+    Space, Stats, Store, Verified,
 };

@@ -10,6 +10,10 @@
 
 use std::io;
 
+use chacha20::{
+    ChaCha20,
+    cipher::{KeyIvInit, StreamCipher, StreamCipherSeek},
+};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
@@ -80,6 +84,16 @@ impl Sealer {
             .open_in_place(Self::nonce(counter), Aad::from(aad), data)
             .ok()
     }
+}
+
+/// Decrypts the first bytes of message 0 under `salt` in place, *without authenticating them*: the tag covers the whole message.
+/// Only for what is checked by other means.
+pub(crate) fn peek_front(base: &BaseKey, salt: &[u8; SALT_LEN], front: &mut [u8]) {
+    let key = base.derive(salt);
+    let mut cipher = ChaCha20::new(key.bytes().into(), &[0; 12].into());
+    // RFC 8439 §2.8: block 0 of the key stream is the authenticator's key.
+    cipher.seek(64_u32);
+    cipher.apply_keystream(front);
 }
 
 /// `salt ‖ AEAD(plaintext) ‖ tag`: a whole small message under a fresh salt.

@@ -11,7 +11,7 @@ use warren_keys::{BLOCK_SIZE, BlockId, BlockKind, RoutingKey, labels};
 use crate::geometry::{BLOCK_AT, HEAD_LEN, Region, SLOT_LEN, Slot};
 use crate::master::MasterKey;
 use crate::random;
-use crate::seal::{BaseKey, SALT_LEN, Sealer, TAG_LEN};
+use crate::seal::{BaseKey, SALT_LEN, Sealer, TAG_LEN, peek_front};
 
 /// What the head of a slot says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub struct SlotHead {
     /// The number of the put that wrote it, growing over the life of the datastore.
     pub stamp: u64,
 }
+
+/// Bytes at the front of a slot that say which block it holds: salt, and head up to the routing key.
+pub(crate) const PEEK_LEN: usize = SALT_LEN + 48;
 
 /// Seals and opens the slots of one datastore.
 pub struct SlotCipher(BaseKey);
@@ -69,17 +72,18 @@ impl SlotCipher {
             return None;
         }
         let plain = Sealer::new(&self.0, salt).open(0, &place(region, slot), sealed)?;
-        let head = plain.first_chunk::<HEAD_LEN>()?;
-        let kind = BlockKind::from_u8(head[0])?;
-        let (stamp, key) = (head[8..16].first_chunk()?, head[16..48].first_chunk()?);
-        let id = BlockId {
-            kind,
-            key: RoutingKey::from_bytes(*key),
-        };
-        Some(SlotHead {
-            id,
-            stamp: u64::from_le_bytes(*stamp),
-        })
+        parse_head(plain.get(..HEAD_LEN)?)
+    }
+
+    /// What the front of a slot says, *not authenticated*: for a caller that has a keyed hash of the id to compare with.
+    pub(crate) fn peek(&self, front: &[u8; PEEK_LEN]) -> Option<BlockId> {
+        let (salt, sealed) = front.split_first_chunk::<SALT_LEN>()?;
+        if *salt == [0; SALT_LEN] {
+            return None;
+        }
+        let mut plain: [u8; PEEK_LEN - SALT_LEN] = sealed.try_into().ok()?;
+        peek_front(&self.0, salt, &mut plain);
+        parse_head(&plain).map(|head| head.id)
     }
 }
 
@@ -87,6 +91,19 @@ impl SlotCipher {
 #[must_use]
 pub fn block_range() -> std::ops::Range<usize> {
     BLOCK_AT..BLOCK_AT + BLOCK_SIZE
+}
+
+fn parse_head(head: &[u8]) -> Option<SlotHead> {
+    let kind = BlockKind::from_u8(*head.first()?)?;
+    let (stamp, key) = (head.get(8..16)?.first_chunk()?, head.get(16..48)?.first_chunk()?);
+    let id = BlockId {
+        kind,
+        key: RoutingKey::from_bytes(*key),
+    };
+    Some(SlotHead {
+        id,
+        stamp: u64::from_le_bytes(*stamp),
+    })
 }
 
 fn place(region: Region, slot: Slot) -> [u8; 5] {

@@ -15,6 +15,7 @@
 
 mod open;
 mod report;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -39,6 +40,7 @@ use crate::slot::{SlotCipher, SlotHead, block_range};
 pub use open::{Options, Space};
 use report::Counters;
 pub use report::{IndexSource, Inspection, Opened, Rebuilt, RegionInspection, RegionStats, Stats, Verified};
+pub use survey::Names;
 
 /// Slot buffers kept for the next put. More threads than this write at once only in bursts.
 const SPARE_BUFFERS: usize = 8;
@@ -56,9 +58,23 @@ pub enum Put {
     Nearer,
 }
 
-/// A place in the walk through a region ([`Store::next_block`]).
+/// A place in the walk through a region ([`Store::next_block`], [`Store::names`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(usize);
+
+impl Cursor {
+    /// As a number, to be remembered. A walk may be taken up again in a later run.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// From that number; one beyond the region's end is its end.
+    #[must_use]
+    pub fn from_u64(number: u64) -> Self {
+        Self(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+}
 
 /// A datastore, open. Shared between threads by reference; every method blocks on the disk.
 pub struct Store {
@@ -105,6 +121,11 @@ impl Store {
     /// # Errors
     /// [`Error::Io`], [`Error::is_disk_full`] among them. The block is then not stored, and what was there before stays.
     pub fn put(&self, block: &Block, region: Region) -> Result<Put> {
+        self.put_beside(block, region, Vec::new())
+    }
+
+    /// Stores a block as if these slots did not hold it.
+    fn put_beside(&self, block: &Block, region: Region, mut ruled_out: Vec<(Region, Slot)>) -> Result<Put> {
         let id = block.id();
         let bytes: &[u8; BLOCK_SIZE] = block
             .bytes()
@@ -112,7 +133,6 @@ impl Store {
             .try_into()
             .map_err(|_| Error::Config("a block of another size".into()))?;
         let placement = self.placer.place(&id);
-        let mut ruled_out = Vec::new();
         let claim = loop {
             match self.index.claim_for(placement, region, self.location, &ruled_out) {
                 Claimed::Slot(claim) => break claim,
@@ -219,19 +239,26 @@ impl Store {
                 {
                     continue;
                 }
-                let noise = random::bytes32().map_err(self.fault("erase in", region))?;
-                self.log(Record::Emptied(region, slot))?;
-                let erased = self.medium(region).write_at(&noise[..SALT_LEN], slot.offset());
-                self.dirty[region.index()].store(true, Ordering::Release);
-                if let Err(e) = erased {
-                    self.settle(claim);
-                    return Err(self.fault("erase in", region)(e));
-                }
-                claim.emptied();
+                self.erase(claim)?;
                 removed = true;
             }
             return Ok(removed);
         }
+    }
+
+    /// Empties a slot beyond recovery.
+    fn erase(&self, claim: Claim<'_>) -> Result<()> {
+        let (region, slot) = (claim.region, claim.slot);
+        let noise = random::bytes32().map_err(self.fault("erase in", region))?;
+        self.log(Record::Emptied(region, slot))?;
+        let erased = self.medium(region).write_at(&noise[..SALT_LEN], slot.offset());
+        self.dirty[region.index()].store(true, Ordering::Release);
+        if let Err(e) = erased {
+            self.settle(claim);
+            return Err(self.fault("erase in", region)(e));
+        }
+        claim.emptied();
+        Ok(())
     }
 
     /// The next block of a region in slot order, and where to go on: a walk that sees every block that stays in place

@@ -25,6 +25,7 @@ pub mod ids;
 pub mod link;
 pub mod network;
 mod random;
+pub mod repair;
 pub mod routing;
 pub mod time;
 pub mod topology;

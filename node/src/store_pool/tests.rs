@@ -32,6 +32,18 @@ impl Backend for Fake {
         StoreAnswer::Missing
     }
 
+    fn survey(&self, _: u64, _: usize) -> StoreAnswer {
+        StoreAnswer::Failed
+    }
+
+    fn holds(&self, ids: &[BlockId]) -> StoreAnswer {
+        StoreAnswer::Holdings(vec![false; ids.len()])
+    }
+
+    fn demote(&self, _: &BlockId) -> StoreAnswer {
+        StoreAnswer::Missing
+    }
+
     fn keep(&self, _: Block, _: Shelf) -> StoreAnswer {
         StoreAnswer::Kept
     }

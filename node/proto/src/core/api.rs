@@ -69,6 +69,18 @@ pub enum StoreQuestion {
     Find(BlockId),
     /// Keep a block.
     Keep(Block, Shelf),
+    /// Name some blocks of the store region: a slice of a walk through all of it, which sees every block that stays
+    /// in place meanwhile.
+    Survey {
+        /// Where to go on: what the slice before gave as its end, or 0 to begin.
+        from: u64,
+        /// The most blocks to name.
+        most: usize,
+    },
+    /// Which of these blocks are in the store region. Must not cost a disk access for each.
+    Holds(Vec<BlockId>),
+    /// Move a block from the store region to the cache, as its newest.
+    Demote(BlockId),
 }
 
 /// The datastore's answer.
@@ -78,12 +90,23 @@ pub enum StoreAnswer {
     Found(Block, Shelf),
     /// Not here.
     Missing,
-    /// Kept, or already there: a kill from now on does not lose it.
+    /// Kept, or already there: a kill from now on does not lose it. To [`StoreQuestion::Demote`]: moved.
     Kept,
     /// A different signed block is already kept under this key.
     Collision(Block),
     /// The disk is full or failing, or the datastore is overloaded.
     Failed,
+    /// To [`StoreQuestion::Survey`].
+    Surveyed {
+        /// The blocks.
+        blocks: Vec<BlockId>,
+        /// Where the next slice begins; none at the end of the region.
+        next: Option<u64>,
+        /// Blocks in the store region, all together.
+        held: u64,
+    },
+    /// To [`StoreQuestion::Holds`], in the same order.
+    Holdings(Vec<bool>),
 }
 
 /// From the local client.

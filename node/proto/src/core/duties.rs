@@ -11,10 +11,11 @@ use crate::{
     descriptor::Descriptor,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId, RequestId},
     link::api::LinkCommand,
+    repair::RepairOutput,
     routing::RouterOutput,
     time::{Time, WallTime},
     topology::{Reach, TopologyOutput},
-    wire::{Create, ExitOp, ExitReply, ExitRequest, ExitResult, Frame},
+    wire::{Create, ExitOp, ExitReply, ExitRequest, ExitResult, Frame, Routed},
 };
 use warren_keys::NodeId;
 
@@ -37,7 +38,25 @@ impl Core {
         moved
     }
 
-    pub(super) fn drain_topology(&mut self, now: Time) -> bool {
+    pub(super) fn drain_repair(&mut self, now: Time) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.repair.poll_output() {
+            moved = true;
+            match output {
+                RepairOutput::Send(link, message) => {
+                    self.send(link, LinkCommand::Send(Frame::Routed(Routed::Repair(message))));
+                }
+                RepairOutput::Store(ticket, question) => {
+                    self.output.push_back(CoreOutput::Store(ticket, question));
+                }
+                RepairOutput::Arrived(block) => self.router.arrived(&block),
+                RepairOutput::Offence(link) => self.topology.offence(now, link),
+            }
+        }
+        moved
+    }
+
+    pub(super) fn drain_topology(&mut self, now: Time, wall: WallTime) -> bool {
         let mut moved = false;
         while let Some(output) = self.topology.poll_output() {
             moved = true;
@@ -45,7 +64,7 @@ impl Core {
                 TopologyOutput::Send(link, frame) => self.send(link, LinkCommand::Send(frame)),
                 TopologyOutput::Close(link) => {
                     self.send(link, LinkCommand::Close);
-                    self.lost_link(now, link);
+                    self.lost_link(now, wall, link);
                 }
                 TopologyOutput::Dial(target) => self.output.push_back(CoreOutput::Dial(target)),
                 TopologyOutput::DialLost(node) => self.unreachable(now, &node),
@@ -87,8 +106,9 @@ impl Core {
     }
 
     /// A link does not exist any more, for whatever reason.
-    pub(super) fn lost_link(&mut self, now: Time, link: LinkId) {
+    pub(super) fn lost_link(&mut self, now: Time, wall: WallTime, link: LinkId) {
         self.router.neighbour_down(now, link);
+        self.repair.neighbour_down(now, wall, link);
         for request in self.exits.link_gone(link) {
             self.router.cancel(request);
         }

@@ -1,7 +1,7 @@
 //! The core machine: the decisions of one node.
 //!
-//! [`Core`] composes three machines that do not know each other: the [`Router`] (key routing), the [`Topology`] (whom to
-//! link to) and the client's [`Pool`] (own circuits). What they share passes through here: links come and go for all of
+//! [`Core`] composes four machines that do not know each other: the [`Router`] (key routing), [`Repair`] (census and repair
+//! of what is stored), the [`Topology`] (whom to link to) and the client's [`Pool`] (own circuits). What they share passes through here: links come and go for all of
 //! them; exits turn requests of circuits into routed ones; circuits that need a new link wait for it here.
 //!
 //! # Invariants
@@ -42,9 +42,11 @@ use crate::{
     descriptor::Descriptor,
     ids::{LinkId, OriginId},
     link::api::{LinkCommand, LinkEvent},
+    repair::{FIRST_TICKET, Repair, RepairLimits, RepairMemory},
     routing::{Limits, Router},
     time::{Time, WallTime},
     topology::{Topology, TopologySettings},
+    wire::Routed,
 };
 use warren_keys::NodeId;
 
@@ -69,6 +71,7 @@ pub struct CoreConfig {
 #[derive(Debug)]
 pub struct Core {
     router: Router,
+    repair: Repair,
     topology: Topology,
     pool: Pool,
     exits: Exits,
@@ -110,6 +113,7 @@ impl Core {
         pool.restore_entries(config.entries.clone());
         let mut core = Self {
             router: Router::new(here, stores, config.limits, next()),
+            repair: Repair::new(now, wall, here, stores, RepairLimits::default(), next()),
             topology: Topology::new(
                 now,
                 wall,
@@ -135,11 +139,14 @@ impl Core {
             CoreInput::Link(link, event) => self.link_event(now, wall, link, event),
             CoreInput::LinkDown { link, misbehaved } => {
                 self.topology.down(now, link, misbehaved);
-                self.lost_link(now, link);
+                self.lost_link(now, wall, link);
             }
             CoreInput::DialFailed(node) => {
                 self.topology.dial_failed(now, node);
                 self.unreachable(now, &node);
+            }
+            CoreInput::Store(ticket, answer) if ticket >= FIRST_TICKET => {
+                self.repair.store(now, wall, ticket, answer);
             }
             CoreInput::Store(ticket, answer) => self.router.store(now, ticket, answer),
             CoreInput::Client(command) => self.pool.command(now, command),
@@ -157,6 +164,7 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Time> {
         [
             self.router.poll_timeout(),
+            self.repair.poll_timeout(),
             self.topology.poll_timeout(),
             self.pool.poll_timeout(),
             self.waiting.next_expiry(),
@@ -169,6 +177,7 @@ impl Core {
     /// Looks after everything that is due.
     pub fn handle_timeout(&mut self, now: Time, wall: WallTime) {
         self.router.handle_timeout(now);
+        self.repair.handle_timeout(now, wall);
         self.topology.handle_timeout(now, wall);
         self.pool.handle_timeout(now);
         for waiter in self.waiting.expired(now) {
@@ -180,6 +189,7 @@ impl Core {
     /// Replaces this node's descriptor (signed anew each `DESCRIPTOR_RENEWAL`, or because something in it changed).
     pub fn set_descriptor(&mut self, now: Time, wall: WallTime, descriptor: Descriptor) {
         self.router.set_stores(descriptor.services.store);
+        self.repair.set_stores(descriptor.services.store);
         self.topology.set_own(descriptor);
         self.drain(now, wall);
     }
@@ -199,6 +209,16 @@ impl Core {
     #[must_use]
     pub fn entries(&self) -> &[PinnedEntry] {
         &self.entries
+    }
+
+    /// Hands repair what it remembers from an earlier run. To be called before the first input.
+    pub fn restore_repair(&mut self, now: Time, wall: WallTime, memory: &RepairMemory) {
+        self.repair.restore(now, wall, memory);
+    }
+
+    /// What repair must not forget over a restart, to be saved.
+    pub fn repair_memory(&mut self, now: Time, wall: WallTime) -> RepairMemory {
+        self.repair.memory(now, wall)
     }
 
     /// The hops of an own circuit, for its owner's eyes.
@@ -228,6 +248,8 @@ impl Core {
             banned_nodes: self.topology.banned(now),
             router: self.router.stats(),
             open: self.router.open(),
+            repair: self.repair.stats(),
+            open_repairs: self.repair.open(),
             exit_requests: self.exits.open(),
             waiting_circuits: self.waiting.len(),
             circuits_ready,
@@ -248,6 +270,7 @@ impl Core {
             LinkEvent::Up { .. } => {}
             LinkEvent::Gossip(frame) => self.topology.gossip(now, wall, link, frame),
             LinkEvent::Pong(number) => self.topology.pong(now, link, number),
+            LinkEvent::Routed(Routed::Repair(message)) => self.repair.message(now, wall, link, message),
             LinkEvent::Routed(message) => self.router.routed(now, link, message),
             LinkEvent::ExtendWanted {
                 circuit,
@@ -276,8 +299,9 @@ impl Core {
             return;
         }
         // An earlier link to the same node may have been closed for this one.
-        self.drain_topology(now);
+        self.drain_topology(now, wall);
         self.router.neighbour_up(link, location, stores);
+        self.repair.neighbour_up(now, wall, link, location, stores);
         for waiter in self.waiting.take(&node) {
             self.topology.circuit_opened(now, link);
             self.go_on(link, waiter);
@@ -288,7 +312,10 @@ impl Core {
     /// Drains all machines until nothing moves.
     fn drain(&mut self, now: Time, wall: WallTime) {
         loop {
-            let moved = self.drain_topology(now) | self.drain_router(now) | self.drain_pool(now, wall);
+            let moved = self.drain_topology(now, wall)
+                | self.drain_router(now)
+                | self.drain_repair(now)
+                | self.drain_pool(now, wall);
             if !moved {
                 return;
             }

@@ -1,6 +1,7 @@
 //! What a node shows its owner of itself. Peers and requests never stand together (log policy).
 
 use crate::{
+    repair::{OpenRepairs, RepairStats},
     routing::{OpenRequests, RouterStats},
     topology::LinkReport,
 };
@@ -18,6 +19,10 @@ pub struct CoreStatus {
     pub router: RouterStats,
     /// What the router has open.
     pub open: OpenRequests,
+    /// Counters of census and repair since the start.
+    pub repair: RepairStats,
+    /// What census and repair have open.
+    pub open_repairs: OpenRepairs,
     /// Requests of circuits that end here, open.
     pub exit_requests: usize,
     /// Circuits that wait for a link.

@@ -19,7 +19,7 @@ use crate::{
     geometry::{BLOCK_BODY, PacketSize},
     ids::CircuitId,
     time::Time,
-    wire::{Frame, Routed},
+    wire::{Frame, RepairMessage, Routed},
 };
 
 /// What a flow may send in one turn, bytes: the largest frame, so that each turn sends something.
@@ -30,6 +30,8 @@ const FRAME_COST: usize = 128;
 const GOSSIP_BUDGET: usize = 64 * 1024;
 /// What one descriptor costs, bytes: near the longest, with a few addresses.
 const DESCRIPTOR_COST: usize = 320;
+/// What one block's name in a census costs, bytes.
+const CENSUS_COST: usize = 40;
 /// Pings and pongs that may wait: the driver sends one every few seconds, the rest is a peer's flood.
 const PINGS: usize = 16;
 /// Routed messages that may wait, bytes: two seconds at 4 MB/s. More would be answered after their askers gave up.
@@ -46,11 +48,12 @@ struct Packet {
     body: BytesMut,
 }
 
-/// The two flows of routed messages.
+/// The flows of routed messages. Repair has its own, so that it takes turns with what somebody waits for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum RoutedFlow {
     Short,
     Block,
+    Repair,
 }
 
 /// All that waits on one link.
@@ -89,7 +92,9 @@ impl SendQueue {
         if self.routed.bytes + cost > ROUTED_BUDGET {
             return Err(message);
         }
-        let flow = if cost > BLOCK_BODY / 2 {
+        let flow = if matches!(message, Routed::Repair(_)) {
+            RoutedFlow::Repair
+        } else if cost > BLOCK_BODY / 2 {
             RoutedFlow::Block
         } else {
             RoutedFlow::Short
@@ -205,12 +210,15 @@ fn routed_cost(message: &Routed) -> usize {
         Routed::Found { block, .. }
         | Routed::Insert { block, .. }
         | Routed::Collision { block, .. }
-        | Routed::Replicate { block, .. } => FRAME_COST + block.bytes().len(),
+        | Routed::Replicate { block, .. }
+        | Routed::Repair(RepairMessage::HandOver { block, .. }) => FRAME_COST + block.bytes().len(),
+        Routed::Repair(RepairMessage::Census { blocks, .. }) => FRAME_COST + blocks.len() * CENSUS_COST,
         Routed::Request { .. }
         | Routed::NotFound { .. }
         | Routed::Refused { .. }
         | Routed::Stored { .. }
-        | Routed::Replicated { .. } => FRAME_COST,
+        | Routed::Replicated { .. }
+        | Routed::Repair(_) => FRAME_COST,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::time::Time;
 
 /// A map with a bound on size and age.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     entries: BTreeMap<K, (Time, V)>,
     order: VecDeque<(Time, K)>,
     most: usize,
@@ -16,7 +16,7 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Ord + Copy, V> Recent<K, V> {
-    pub(super) fn new(most: usize, keep: Duration) -> Self {
+    pub(crate) fn new(most: usize, keep: Duration) -> Self {
         Self {
             entries: BTreeMap::new(),
             order: VecDeque::new(),
@@ -25,7 +25,7 @@ impl<K: Ord + Copy, V> Recent<K, V> {
         }
     }
 
-    pub(super) fn insert(&mut self, now: Time, key: K, value: V) {
+    pub(crate) fn insert(&mut self, now: Time, key: K, value: V) {
         self.entries.insert(key, (now, value));
         self.order.push_back((now, key));
         while let Some((at, key)) = self.order.front().copied() {
@@ -40,18 +40,18 @@ impl<K: Ord + Copy, V> Recent<K, V> {
         }
     }
 
-    pub(super) fn find(&self, now: Time, key: &K) -> Option<&V> {
+    pub(crate) fn find(&self, now: Time, key: &K) -> Option<&V> {
         self.entries
             .get(key)
             .filter(|(at, _)| now.since(*at) < self.keep)
             .map(|(_, value)| value)
     }
 
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 }

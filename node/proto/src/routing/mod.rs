@@ -43,11 +43,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 use warren_keys::{Block, BlockId, Location};
 
+pub(crate) use self::memory::Recent;
 use self::{
     fetch::{Search, Width},
     insert::Insert,
     limits::{FAILED_TIME, MAX_FAILED, MAX_SEEN, SEEN_TIME},
-    memory::Recent,
     neighbours::Neighbours,
     pace::Pace,
     table::Table,
@@ -282,7 +282,14 @@ impl Router {
             Routed::Stored { id, copies } => self.stored(now, from, id, copies),
             Routed::Collision { id, block } => self.collision(now, from, id, block),
             Routed::Replicated { id, stored } => self.replicated(from, id, stored),
+            // Not this machine's business: see [`crate::repair`].
+            Routed::Repair(_) => self.ignore(),
         }
+    }
+
+    /// A block has come here by another way: that it was searched for in vain is no longer true.
+    pub fn arrived(&mut self, block: &BlockId) {
+        self.failed.remove(block);
     }
 
     /// The datastore's answer.

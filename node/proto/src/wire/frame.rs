@@ -100,7 +100,7 @@ impl FrameType {
             Self::Created => len == CIRCUIT + 2 * KEY,
             Self::Destroy => len == CIRCUIT,
             Self::Packet(size) => len == CIRCUIT + size.body(),
-            Self::Routed(routed) => len == routed.len(),
+            Self::Routed(routed) => routed.admits(len),
         }
     }
 }

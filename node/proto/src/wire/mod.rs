@@ -6,11 +6,13 @@
 mod codec;
 mod frame;
 mod onion;
+mod repair;
 mod routed;
 
 pub use codec::WireError;
 pub use frame::{FRAME_HEADER, FrameType, MAX_FRAME_BODY, decode_header};
 pub use onion::OnionMessage;
+pub use repair::{Holding, MAX_CENSUS, Receipt, RepairMessage, RepairType};
 pub use routed::RoutedType;
 
 pub(crate) use codec::Reader;
@@ -168,6 +170,8 @@ pub enum Routed {
         /// Whether it is durable here.
         stored: bool,
     },
+    /// Census and repair between two who should keep the same blocks (protocol §9).
+    Repair(RepairMessage),
 }
 
 /// Why a routed request is not taken.

@@ -6,31 +6,33 @@ use super::{
     Refusal, Routed,
     codec::{Reader, WireError},
     frame::{BLOCK_FIELD, decode_block},
+    repair::{RepairMessage, RepairType},
 };
 use crate::ids::RequestId;
 
 /// Types of key-routing messages by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum RoutedType {
     /// [`Routed::Request`].
-    Request = 0x20,
+    Request,
     /// [`Routed::Found`].
-    Found = 0x21,
+    Found,
     /// [`Routed::NotFound`].
-    NotFound = 0x22,
+    NotFound,
     /// [`Routed::Refused`].
-    Refused = 0x23,
+    Refused,
     /// [`Routed::Insert`].
-    Insert = 0x24,
+    Insert,
     /// [`Routed::Stored`].
-    Stored = 0x25,
+    Stored,
     /// [`Routed::Collision`].
-    Collision = 0x26,
+    Collision,
     /// [`Routed::Replicate`].
-    Replicate = 0x27,
+    Replicate,
     /// [`Routed::Replicated`].
-    Replicated = 0x28,
+    Replicated,
+    /// [`Routed::Repair`].
+    Repair(RepairType),
 }
 
 const ID: usize = 8;
@@ -38,7 +40,7 @@ const ID: usize = 8;
 impl RoutedType {
     /// The type with this number.
     #[must_use]
-    pub const fn from_u8(number: u8) -> Option<Self> {
+    pub fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
             0x20 => Self::Request,
             0x21 => Self::Found,
@@ -49,23 +51,35 @@ impl RoutedType {
             0x26 => Self::Collision,
             0x27 => Self::Replicate,
             0x28 => Self::Replicated,
-            _ => return None,
+            _ => Self::Repair(RepairType::from_u8(number)?),
         })
     }
 
     /// The number on the wire.
     #[must_use]
     pub const fn as_u8(self) -> u8 {
-        self as u8
+        match self {
+            Self::Request => 0x20,
+            Self::Found => 0x21,
+            Self::NotFound => 0x22,
+            Self::Refused => 0x23,
+            Self::Insert => 0x24,
+            Self::Stored => 0x25,
+            Self::Collision => 0x26,
+            Self::Replicate => 0x27,
+            Self::Replicated => 0x28,
+            Self::Repair(repair) => repair.as_u8(),
+        }
     }
 
-    /// Bytes of its body, always the same.
-    pub(crate) const fn len(self) -> usize {
+    /// Whether a body of this type can have `len` bytes. Only those of repair vary.
+    pub(crate) fn admits(self, len: usize) -> bool {
         match self {
-            Self::Request => ID + 33 + 3 + 8,
-            Self::Found | Self::Insert => ID + 1 + BLOCK_FIELD,
-            Self::NotFound | Self::Refused | Self::Stored | Self::Replicated => ID + 1,
-            Self::Collision | Self::Replicate => ID + BLOCK_FIELD,
+            Self::Request => len == ID + 33 + 3 + 8,
+            Self::Found | Self::Insert => len == ID + 1 + BLOCK_FIELD,
+            Self::NotFound | Self::Refused | Self::Stored | Self::Replicated => len == ID + 1,
+            Self::Collision | Self::Replicate => len == ID + BLOCK_FIELD,
+            Self::Repair(repair) => repair.admits(len),
         }
     }
 }
@@ -106,6 +120,7 @@ impl Routed {
             Self::Collision { .. } => RoutedType::Collision,
             Self::Replicate { .. } => RoutedType::Replicate,
             Self::Replicated { .. } => RoutedType::Replicated,
+            Self::Repair(message) => RoutedType::Repair(message.kind()),
         }
     }
 
@@ -122,6 +137,7 @@ impl Routed {
             | Self::Collision { id, .. }
             | Self::Replicate { id, .. }
             | Self::Replicated { id, .. } => *id,
+            Self::Repair(message) => message.id(),
         }
     }
 
@@ -168,6 +184,10 @@ impl Routed {
                 block
             }
             Self::Collision { block, .. } | Self::Replicate { block, .. } => block,
+            Self::Repair(message) => match message.encode_head(out) {
+                Some(block) => block,
+                None => return &[],
+            },
         };
         out.put_u8(block.id().kind.as_u8());
         block.bytes()
@@ -177,6 +197,7 @@ impl Routed {
         let mut reader = Reader::new(&body);
         let id = RequestId(reader.u64()?);
         let message = match kind {
+            RoutedType::Repair(kind) => return RepairMessage::decode(kind, body).map(Self::Repair),
             RoutedType::Request => Self::Request {
                 id,
                 block: reader.block_id()?,

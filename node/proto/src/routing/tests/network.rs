@@ -390,6 +390,10 @@ impl Network {
                     StoreAnswer::Kept
                 }
             },
+            // No router asks these.
+            StoreQuestion::Survey { .. } | StoreQuestion::Holds(_) | StoreQuestion::Demote(_) => {
+                StoreAnswer::Failed
+            }
         }
     }
 }

@@ -1,0 +1,178 @@
+//! Who keeps what: the members in order of their distance to a key.
+
+use warren_keys::Location;
+
+use super::{
+    Moment,
+    limits::{COPIES, NEAR_RANK},
+    members::Members,
+};
+use crate::ids::LinkId;
+
+/// The members as they are at a moment.
+#[derive(Debug)]
+pub(super) struct View {
+    me: Location,
+    seats: Vec<Seat>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    place: Location,
+    link: Option<LinkId>,
+    settled: bool,
+}
+
+/// Another holder of a block that is online.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Online {
+    pub(super) place: Location,
+    pub(super) link: LinkId,
+    /// Whether it is nearer to the key than this node.
+    pub(super) nearer: bool,
+}
+
+/// Who is to keep a block.
+#[derive(Debug)]
+pub(super) struct Holders {
+    /// Whether this node is one of them.
+    pub(super) me: bool,
+    /// Whether so many settled members are nearer that this node's copy is one too many.
+    pub(super) relieved: bool,
+    /// The others who are online, nearest first.
+    pub(super) online: Vec<Online>,
+}
+
+impl View {
+    pub(super) fn new(moment: Moment, me: Location, members: &Members) -> Self {
+        let seats = members.present(moment).map(|(place, member)| Seat {
+            place,
+            link: member.link(),
+            settled: member.settled(moment),
+        });
+        Self {
+            me,
+            seats: seats.collect(),
+        }
+    }
+
+    /// The holders of `key`, this node being one that stores.
+    pub(super) fn holders(&self, key: Location) -> Holders {
+        let own = self.me.distance(key);
+        let nearer = self.rank(key);
+        let me = nearer < COPIES;
+        let settled = |seat: &&Seat| seat.settled && seat.place.distance(key) < own;
+        let mut others: Vec<(u64, &Seat)> = self
+            .seats
+            .iter()
+            .map(|seat| (seat.place.distance(key), seat))
+            .collect();
+        let count = COPIES - usize::from(me);
+        if others.len() > count {
+            others.select_nth_unstable_by_key(count, |(distance, seat)| (*distance, seat.place));
+            others.truncate(count);
+        }
+        others.sort_unstable_by_key(|(distance, seat)| (*distance, seat.place));
+        let online = others.iter().filter_map(|(distance, seat)| {
+            Some(Online {
+                place: seat.place,
+                link: seat.link?,
+                nearer: *distance < own,
+            })
+        });
+        Holders {
+            me,
+            relieved: self.seats.iter().filter(settled).count() >= COPIES,
+            online: online.collect(),
+        }
+    }
+
+    /// Whether this node is, as far as views may differ, among the nearest to `key`.
+    pub(super) fn near(&self, key: Location) -> bool {
+        self.rank(key) < NEAR_RANK
+    }
+
+    /// Whether this node and a member at `place` may have to keep the same block: fewer than [`COPIES`] members between.
+    pub(super) fn shares_blocks(&self, place: Location) -> bool {
+        let between = |from: Location, to: Location| {
+            let span = from.clockwise(to);
+            let inside = |seat: &&Seat| (1..span).contains(&from.clockwise(seat.place));
+            self.seats.iter().filter(inside).count()
+        };
+        between(self.me, place).min(between(place, self.me)) < COPIES
+    }
+
+    /// Members nearer to `key` than this node.
+    fn rank(&self, key: Location) -> usize {
+        let own = self.me.distance(key);
+        self.seats
+            .iter()
+            .filter(|seat| seat.place.distance(key) < own)
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Time, WallTime};
+
+    const HERE: Location = Location::new(1000);
+
+    /// Members each 100 from 100 on up to `last`, without the one here, on links with the same numbers; those in `away` are offline.
+    fn view(last: u64, away: &[u64], settled: bool) -> View {
+        let moment = |hours: u64| Moment {
+            now: Time(hours * 3_600_000_000),
+            wall: WallTime(1_800_000_000 + hours * 3600),
+            uptime: hours * 3600,
+        };
+        let mut members = Members::new(HERE);
+        for place in (100..=last).step_by(100).filter(|place| *place != 1000) {
+            members.up(moment(0), LinkId(place), Location::new(place));
+        }
+        for place in away {
+            members.down(moment(10), LinkId(*place));
+        }
+        let later = moment(if settled { 30 } else { 11 });
+        View::new(later, HERE, &members)
+    }
+
+    fn links(holders: &Holders) -> Vec<u64> {
+        holders.online.iter().map(|online| online.link.0).collect()
+    }
+
+    #[test]
+    fn holders_are_the_nearest_five_online_or_not() {
+        let view = view(2000, &[1100, 900], true);
+        let holders = view.holders(Location::new(1010));
+        assert!(holders.me && !holders.relieved);
+        // Besides this node 1100, 900, 1200 and 800, of which two are away.
+        assert_eq!(links(&holders), [1200, 800]);
+        assert!(holders.online.iter().all(|online| !online.nearer));
+
+        let holders = view.holders(Location::new(1190));
+        assert_eq!(links(&holders), [1200, 1300, 1400]);
+        assert!(holders.me && !holders.relieved);
+        let nearer: Vec<bool> = holders.online.iter().map(|online| online.nearer).collect();
+        assert_eq!(nearer, [true, true, false]);
+
+        let holders = view.holders(Location::new(1600));
+        assert_eq!(links(&holders), [1600, 1500, 1700, 1400, 1800]);
+        assert!(!holders.me && holders.relieved);
+        assert!(!self::view(2000, &[], false).holders(Location::new(1600)).relieved);
+    }
+
+    #[test]
+    fn near_is_wider_than_holding() {
+        let view = view(5000, &[], true);
+        assert!(view.near(Location::new(1310)) && !view.holders(Location::new(1310)).me);
+        assert!(!view.near(Location::new(1510)));
+    }
+
+    #[test]
+    fn blocks_are_shared_with_the_next_five_on_each_side() {
+        let view = view(5000, &[], true);
+        assert!(view.shares_blocks(Location::new(1500)) && view.shares_blocks(Location::new(500)));
+        assert!(!view.shares_blocks(Location::new(1700)) && !view.shares_blocks(Location::new(300)));
+    }
+}
