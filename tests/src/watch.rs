@@ -19,8 +19,8 @@ use warren_proto::{
     link::api::{LinkCommand, LinkEvent},
     network::Network,
     wire::{
-        ExitOp, ExitReply, ExitRequest, ExitResult, FRAME_HEADER, Frame, FrameType, OnionMessage, Routed,
-        decode_header,
+        ExitOp, ExitReply, ExitRequest, ExitResult, FRAME_HEADER, Frame, FrameType, OnionMessage,
+        RepairMessage, Routed, decode_header,
     },
 };
 
@@ -324,6 +324,9 @@ impl Transcript {
         let contents = match question {
             StoreQuestion::Find(id) => vec![key_bytes(*id)],
             StoreQuestion::Keep(block, _) => in_block(block),
+            StoreQuestion::Survey { .. } => Vec::new(),
+            StoreQuestion::Holds(ids) => ids.iter().map(|id| key_bytes(*id)).collect(),
+            StoreQuestion::Demote(id) => vec![key_bytes(*id)],
         };
         self.add(Place::Datastore, vec![Name::Ticket(ticket)], contents);
     }
@@ -331,7 +334,10 @@ impl Transcript {
     pub(crate) fn answered(&mut self, ticket: StoreTicket, answer: &StoreAnswer) {
         let contents = match answer {
             StoreAnswer::Found(block, _) | StoreAnswer::Collision(block) => in_block(block),
-            StoreAnswer::Missing | StoreAnswer::Kept | StoreAnswer::Failed => Vec::new(),
+            StoreAnswer::Surveyed { blocks, .. } => blocks.iter().map(|id| key_bytes(*id)).collect(),
+            StoreAnswer::Missing | StoreAnswer::Kept | StoreAnswer::Failed | StoreAnswer::Holdings(_) => {
+                Vec::new()
+            }
         };
         self.add(Place::Datastore, vec![Name::Ticket(ticket)], contents);
     }
@@ -397,7 +403,8 @@ pub const fn block_in(message: &Routed) -> Option<&Block> {
         Routed::Found { block, .. }
         | Routed::Insert { block, .. }
         | Routed::Collision { block, .. }
-        | Routed::Replicate { block, .. } => Some(block),
+        | Routed::Replicate { block, .. }
+        | Routed::Repair(RepairMessage::HandOver { block, .. }) => Some(block),
         _ => None,
     }
 }

@@ -19,6 +19,36 @@ impl Store {
                 None => StoreAnswer::Missing,
             },
             StoreQuestion::Keep(block, shelf) => self.keep(block, shelf),
+            StoreQuestion::Survey { from, most } => self.survey(from, most),
+            StoreQuestion::Holds(ids) => {
+                let held = |id: &BlockId| self.shelf(id) == Some(Shelf::Store);
+                StoreAnswer::Holdings(ids.iter().map(held).collect())
+            }
+            StoreQuestion::Demote(id) => match self.blocks.get_mut(&id) {
+                Some((_, shelf)) if *shelf == Shelf::Store => {
+                    *shelf = Shelf::Cache;
+                    StoreAnswer::Kept
+                }
+                _ => StoreAnswer::Missing,
+            },
+        }
+    }
+
+    /// Names blocks in order of their keys. The cursor is the beginning of the next one's key.
+    fn survey(&self, from: u64, most: usize) -> StoreAnswer {
+        let stored = self
+            .blocks
+            .iter()
+            .filter(|(_, (_, shelf))| *shelf == Shelf::Store);
+        let mut ids: Vec<BlockId> = stored.map(|(id, _)| *id).collect();
+        let held = ids.len() as u64;
+        ids.sort_by_key(|id| id.key.location());
+        let mut rest = ids.into_iter().skip_while(|id| id.key.location().as_u64() < from);
+        let blocks = rest.by_ref().take(most).collect();
+        StoreAnswer::Surveyed {
+            blocks,
+            next: rest.next().map(|id| id.key.location().as_u64()),
+            held,
         }
     }
 

@@ -46,14 +46,15 @@ impl Allowance {
     }
 
     fn refill(&mut self, now: Time, rate: Rate) {
-        let gained = now.since(self.at).as_micros() * u128::from(rate.per_day) / DAY.as_micros();
-        if gained > 0 {
-            self.level = self
-                .level
-                .saturating_add(u64::try_from(gained).unwrap_or(u64::MAX))
-                .min(rate.most);
-            self.at = now;
-        }
+        let per_day = u128::from(rate.per_day.max(1));
+        let gained = now.since(self.at).as_micros() * per_day / DAY.as_micros();
+        // The time for the part of a byte that is left over is not lost.
+        let used = gained * DAY.as_micros() / per_day;
+        self.at = self.at + Duration::from_micros(u64::try_from(used).unwrap_or(u64::MAX));
+        self.level = self
+            .level
+            .saturating_add(u64::try_from(gained).unwrap_or(u64::MAX))
+            .min(rate.most);
     }
 
     /// Whether `amount` can be taken with `rest` left over.

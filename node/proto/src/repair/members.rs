@@ -294,7 +294,7 @@ mod tests {
         }
         assert_eq!(members.records().count(), MAX_MEMBERS);
         assert!(members.find(place).is_some() && members.find(Location::new(10 << 32)).is_some());
-        assert!(members.find(Location::new(999 << 32)).is_none());
+        assert!(members.find(Location::new(900 << 32)).is_none());
         members.forget(place);
         assert_eq!(members.place_of(LinkId(2)), None);
     }

@@ -609,6 +609,10 @@ impl Network {
                 store.entry(block.id()).or_insert((block, shelf));
                 StoreAnswer::Kept
             }
+            // Repair has tests of its own; here its disk is out of order.
+            StoreQuestion::Survey { .. } | StoreQuestion::Holds(_) | StoreQuestion::Demote(_) => {
+                StoreAnswer::Failed
+            }
         }
     }
 }
