@@ -235,7 +235,11 @@ impl World {
         self.next_link += 1;
         self.dials.remove(&peer.identity);
         self.links.insert(link, peer.identity);
-        self.event(link, LinkEvent::Up { peer, dialled });
+        self.event(link, LinkEvent::Up {
+                peer,
+                dialled,
+                remote: None,
+            });
     }
 
     fn dial_failed(&mut self, node: Option<NodeId>) {

@@ -52,6 +52,7 @@ pub fn config(id: LinkId, me: usize, dialled: Option<usize>) -> LinkConfig {
         descriptor: fixtures::node(me).descriptor.clone(),
         network: fixtures::network(),
         dialled: dialled.map(|peer| fixtures::node(peer).descriptor.identity),
+        remote: None,
         seed: [u8::try_from(id.0).unwrap_or(0); 32],
     }
 }

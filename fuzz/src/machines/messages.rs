@@ -7,7 +7,7 @@ use warren_proto::{
     geometry::PacketSize,
     ids::{CircuitId, RequestId},
     wire::{
-        Create, Created, ExitOp, ExitReply, ExitRequest, ExitResult, Frame, OnionMessage, Refusal, Routed,
+        Announce, Create, Created, DialResult, ExitOp, ExitReply, ExitRequest, ExitResult, Frame, OnionMessage, Refusal, Routed,
     },
 };
 
@@ -166,15 +166,37 @@ pub fn routed(input: &mut Input<'_>, id: RequestId) -> Routed {
     }
 }
 
-/// Gossip: a question or descriptors.
+/// What neighbours tell each other about the network.
 pub fn gossip(input: &mut Input<'_>) -> Frame {
-    if input.flag() {
-        return Frame::AskDescriptors {
+    let list = |input: &mut Input<'_>| {
+        let count = input.below(8);
+        (0..count).map(|_| descriptor(input)).collect()
+    };
+    match input.u8() % 8 {
+        0 | 1 => Frame::AskDescriptors {
             near: Location::new(input.u64()),
-        };
+        },
+        2 => Frame::Announce(Box::new(Announce {
+            id: input.u8().into(),
+            target: Location::new(input.u64()),
+            htl: input.u8(),
+            descriptor: descriptor(input),
+        })),
+        3 => Frame::Announced {
+            id: input.u8().into(),
+            descriptors: list(input),
+        },
+        4 => Frame::Observed(([127, 0, 0, input.u8()], input.u8().into()).into()),
+        5 => Frame::AskDialBack {
+            port: input.u8().into(),
+        },
+        6 => Frame::DialedBack(match input.u8() % 3 {
+            0 => DialResult::Failed,
+            1 => DialResult::Reached,
+            _ => DialResult::NotTried,
+        }),
+        _ => Frame::Descriptors(list(input)),
     }
-    let count = input.below(8);
-    Frame::Descriptors((0..count).map(|_| descriptor(input)).collect())
 }
 
 /// A frame of any type. Circuits have small numbers, so that frames meet.

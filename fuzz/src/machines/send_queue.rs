@@ -252,6 +252,11 @@ impl World {
             }
             Frame::Hello(_)
             | Frame::AskDescriptors { .. }
+            | Frame::Announce(_)
+            | Frame::Announced { .. }
+            | Frame::Observed(_)
+            | Frame::AskDialBack { .. }
+            | Frame::DialedBack(_)
             | Frame::Descriptors(_)
             | Frame::Ping(_)
             | Frame::Pong(_) => {}

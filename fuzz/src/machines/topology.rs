@@ -10,7 +10,7 @@ use warren_proto::{
     core::api::DialTarget,
     ids::LinkId,
     time::Time,
-    topology::{MAX_KNOWN, Reach, Topology, TopologyOutput, TopologySettings},
+    topology::{End, MAX_KNOWN, Reach, Topology, TopologyOutput, TopologySettings},
     wire::Frame,
 };
 
@@ -153,7 +153,15 @@ impl World {
         self.next_link += 1;
         self.dials.remove(&node);
         self.links.insert(link, node);
-        let wanted = self.topology.up(self.now, wall(self.now), link, peer, dialled);
+        let wanted = {
+            let remote = peer.addresses.first().copied();
+            let end = End {
+                peer,
+                dialled,
+                remote,
+            };
+            self.topology.up(self.now, wall(self.now), link, end)
+        };
         self.drain();
         assert_eq!(
             self.links.contains_key(&link),
@@ -183,7 +191,14 @@ impl World {
                         Frame::Descriptors(list) => {
                             assert!(list.len() <= warren_proto::wire::MAX_DESCRIPTORS)
                         }
-                        Frame::AskDescriptors { .. } => {}
+                        Frame::Announced { descriptors, .. } => {
+                            assert!(descriptors.len() <= warren_proto::wire::MAX_ANNOUNCED)
+                        }
+                        Frame::AskDescriptors { .. }
+                        | Frame::Announce(_)
+                        | Frame::Observed(_)
+                        | Frame::AskDialBack { .. }
+                        | Frame::DialedBack(_) => {}
                         other => panic!("{other:?} is not the topology's"),
                     }
                 }

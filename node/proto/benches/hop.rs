@@ -85,6 +85,7 @@ fn link(id: LinkId, peer: u8, relay_dialled: bool) -> (Link<Portable>, Neighbour
         descriptor,
         network: network(),
         dialled: relay_dialled.then_some(introduction.identity),
+        remote: None,
         seed: [peer; 32],
     };
     let mut link = Link::new(

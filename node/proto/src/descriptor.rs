@@ -15,7 +15,7 @@ use warren_keys::{IdentityKey, Location, NodeId, SIGNATURE_SIZE, labels};
 use crate::{
     network::Network,
     time::WallTime,
-    wire::{Reader, WireError},
+    wire::{Reader, WireError, encode_address},
 };
 
 mod reference;
@@ -159,17 +159,7 @@ impl Statement {
         )]
         out.put_u8(self.addresses.len() as u8);
         for address in &self.addresses {
-            match address.ip() {
-                IpAddr::V4(ip) => {
-                    out.put_u8(4);
-                    out.put_slice(&ip.octets());
-                }
-                IpAddr::V6(ip) => {
-                    out.put_u8(6);
-                    out.put_slice(&ip.octets());
-                }
-            }
-            out.put_u16(address.port());
+            encode_address(*address, &mut out);
         }
         out
     }

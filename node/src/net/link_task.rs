@@ -69,6 +69,7 @@ pub(crate) fn spawn(
         descriptor: net.descriptor(),
         network: net.network,
         dialled,
+        remote: Some(address),
         seed: net.random_seed(),
     };
     let mut link = Link::new(now, established, config);

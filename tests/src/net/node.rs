@@ -299,6 +299,7 @@ impl<A: Aead> Node<A> {
             descriptor: Arc::clone(&self.descriptor),
             network: self.network,
             dialled: self.ends.get(&id).and_then(|end| end.dialled),
+            remote: None,
             seed,
         };
         Phase::Link(Box::new(Link::new(now, established, config)))

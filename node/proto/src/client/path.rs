@@ -6,16 +6,13 @@
 //!
 //! Bandwidth does not weigh: a node could claim any and draw circuits to itself.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 use warren_keys::NodeId;
 
-use crate::descriptor::Descriptor;
+use crate::{descriptor::Descriptor, topology::group};
 
 /// How many exits are tried before a path is given up: in a large directory the first fits, in a small one these are all.
 const EXIT_TRIES: usize = 64;
@@ -125,33 +122,12 @@ pub(crate) fn below(rng: &mut ChaCha20Rng, bound: usize) -> usize {
 /// Whether two nodes share a /16 (IPv4) or /32 (IPv6), and so perhaps an operator.
 fn too_close(a: &Descriptor, b: &Descriptor, strict_private: bool) -> bool {
     a.addresses.iter().any(|one| {
-        b.addresses.iter().any(|other| {
-            let (one, other) = (one.ip(), other.ip());
-            let exempt = !strict_private && (is_private(one) || is_private(other));
-            !exempt && prefix(one).is_some_and(|prefix_one| Some(prefix_one) == prefix(other))
-        })
+        let one = group(one.ip(), strict_private);
+        one.is_some()
+            && b.addresses
+                .iter()
+                .any(|other| group(other.ip(), strict_private) == one)
     })
-}
-
-/// Family and prefix of an address.
-fn prefix(address: IpAddr) -> Option<(u8, u32)> {
-    match address {
-        IpAddr::V4(v4) => Some((4, v4.to_bits() >> 16)),
-        IpAddr::V6(v6) => u32::try_from(v6.to_bits() >> 96).ok().map(|bits| (6, bits)),
-    }
-}
-
-/// Addresses that many nodes of a home, a test or a lab share without sharing an operator.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            v6 == Ipv6Addr::LOCALHOST
-                || v6.is_unspecified()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-        }
-    }
 }
 
 #[cfg(test)]
@@ -281,7 +257,7 @@ mod tests {
                 }
                 None => {
                     let distinct: std::collections::BTreeSet<_> =
-                        view.values().filter(|each| each.identity != rules.own).map(|each| prefix(each.addresses[0].ip())).collect();
+                        view.values().filter(|each| each.identity != rules.own).map(|each| group(each.addresses[0].ip(), true)).collect();
                     prop_assert!(distinct.len() < hops, "a path of distinct networks was missed");
                 }
             }

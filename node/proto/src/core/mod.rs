@@ -45,7 +45,7 @@ use crate::{
     repair::{FIRST_TICKET, Repair, RepairLimits, RepairMemory},
     routing::{Limits, Router},
     time::{Time, WallTime},
-    topology::{Topology, TopologySettings},
+    topology::{Access, End, Topology, TopologySettings},
     wire::Routed,
 };
 use warren_keys::NodeId;
@@ -200,6 +200,24 @@ impl Core {
         self.drain(now, wall);
     }
 
+    /// Replaces the operator's allow and deny lists; links to nodes that are not let in any more are closed.
+    pub fn set_access(&mut self, now: Time, wall: WallTime, access: Access) {
+        self.topology.set_access(now, access);
+        self.drain(now, wall);
+    }
+
+    /// Changes how many links there may be; those beyond are closed, the least needed first.
+    pub fn set_max_links(&mut self, now: Time, wall: WallTime, most: usize) {
+        self.topology.set_max_links(now, most);
+        self.drain(now, wall);
+    }
+
+    /// Sets the port at which this node's addresses take connections, by which peers can check that; `None` if it takes none.
+    pub fn set_port(&mut self, now: Time, wall: WallTime, port: Option<u16>) {
+        self.topology.set_port(now, port);
+        self.drain(now, wall);
+    }
+
     /// The descriptors that are known, to be saved.
     pub fn known(&self) -> impl Iterator<Item = &Descriptor> {
         self.topology.descriptors()
@@ -246,6 +264,8 @@ impl Core {
                 .collect(),
             known_nodes: self.topology.known(),
             banned_nodes: self.topology.banned(now),
+            reachability: self.topology.reachability(now),
+            observed: self.topology.observed(),
             router: self.router.stats(),
             open: self.router.open(),
             repair: self.repair.stats(),
@@ -258,8 +278,18 @@ impl Core {
     }
 
     fn link_event(&mut self, now: Time, wall: WallTime, link: LinkId, event: LinkEvent) {
-        if let LinkEvent::Up { peer, dialled } = event {
-            self.link_up(now, wall, link, *peer, dialled);
+        if let LinkEvent::Up {
+            peer,
+            dialled,
+            remote,
+        } = event
+        {
+            let end = End {
+                peer: *peer,
+                dialled,
+                remote,
+            };
+            self.link_up(now, wall, link, end);
             return;
         }
         // A link that was given up may still have said something.
@@ -290,9 +320,9 @@ impl Core {
         }
     }
 
-    fn link_up(&mut self, now: Time, wall: WallTime, link: LinkId, peer: Descriptor, dialled: bool) {
-        let (node, location, stores) = (peer.identity, peer.location(), peer.services.store);
-        if !self.topology.up(now, wall, link, peer, dialled) {
+    fn link_up(&mut self, now: Time, wall: WallTime, link: LinkId, end: End) {
+        let (node, location, stores) = (end.peer.identity, end.peer.location(), end.peer.services.store);
+        if !self.topology.up(now, wall, link, end) {
             if self.topology.link_to(&node).is_none() {
                 self.unreachable(now, &node);
             }

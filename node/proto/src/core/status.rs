@@ -1,9 +1,11 @@
 //! What a node shows its owner of itself. Peers and requests never stand together (log policy).
 
+use core::net::IpAddr;
+
 use crate::{
     repair::{OpenRepairs, RepairStats},
     routing::{OpenRequests, RouterStats},
-    topology::LinkReport,
+    topology::{LinkReport, Reachability},
 };
 
 /// A snapshot.
@@ -15,6 +17,10 @@ pub struct CoreStatus {
     pub known_nodes: usize,
     /// Nodes banned at present.
     pub banned_nodes: usize,
+    /// Whether strangers can dial this node.
+    pub reachability: Reachability,
+    /// Under which addresses others see this node: at most one of each family.
+    pub observed: Vec<IpAddr>,
     /// Counters of the router since the start.
     pub router: RouterStats,
     /// What the router has open.

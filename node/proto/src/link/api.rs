@@ -3,6 +3,8 @@
 //! A link machine owns all byte work of one link: records, frames, the onion layers of the circuits that arrive on it, and
 //! the verification of blocks. The core owns decisions. Blocks pass between them by reference count.
 
+use core::net::SocketAddr;
+
 use bytes::BytesMut;
 use warren_keys::NodeId;
 
@@ -92,8 +94,10 @@ pub enum LinkEvent {
         peer: Box<Descriptor>,
         /// Whether this node dialled.
         dialled: bool,
+        /// Where the peer's end of the connection is, if the driver knows.
+        remote: Option<SocketAddr>,
     },
-    /// Gossip: the peer asks, or tells.
+    /// Of the topology: the peer asks, or tells.
     Gossip(Frame),
     /// The answer to a ping.
     Pong(u64),

@@ -9,7 +9,7 @@
 //!
 //! Deliberately absent: sockets, and the decision which links there should be.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 use core::time::Duration;
@@ -28,6 +28,7 @@ use crate::{
         frames::{FrameReceiver, FrameSender, StreamError},
         handshake::Established,
         queue::SendQueue,
+        record::RecordError,
     },
     network::Network,
     time::Time,
@@ -58,6 +59,8 @@ pub struct LinkConfig {
     pub network: Network,
     /// Whom the driver dialled; `None` when the peer did.
     pub dialled: Option<NodeId>,
+    /// Where the connection's other end is, if the driver knows.
+    pub remote: Option<SocketAddr>,
     /// Seed of the machine's randomness; never used twice.
     pub seed: [u8; 32],
 }
@@ -65,7 +68,8 @@ pub struct LinkConfig {
 /// What the peer did that no peer following the protocol does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Misbehaviour {
-    /// A record did not open, or its frames are malformed or carry something that does not verify.
+    /// A record did not open (which may be the line's fault), or its frames are malformed or carry something that does not
+    /// verify.
     #[error(transparent)]
     Stream(#[from] StreamError),
     /// Something came before the introduction, or a second introduction.
@@ -104,9 +108,18 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Whether the peer is to be held to account for it.
+    ///
+    /// A record that does not open is not proof: whoever owns the line can change a byte, and could otherwise make two honest
+    /// nodes shun each other. What a record that opened says was said by the peer.
     #[must_use]
     pub const fn misbehaved(&self) -> bool {
-        matches!(self, Self::Misbehaved(_))
+        match self {
+            Self::Misbehaved(Misbehaviour::Stream(StreamError::Record(
+                RecordError::Unauthenticated | RecordError::Ended,
+            ))) => false,
+            Self::Misbehaved(_) => true,
+            Self::Requested | Self::Disconnected | Self::Itself | Self::Dead => false,
+        }
     }
 }
 
@@ -370,9 +383,13 @@ impl<A: Aead> Link<A> {
                 self.out.queue.push_control(Frame::Pong(number));
             }
             Frame::Pong(number) => self.pong(number)?,
-            gossip @ (Frame::AskDescriptors { .. } | Frame::Descriptors(_)) => {
-                self.out.core(LinkEvent::Gossip(gossip));
-            }
+            gossip @ (Frame::AskDescriptors { .. }
+            | Frame::Descriptors(_)
+            | Frame::Announce(_)
+            | Frame::Announced { .. }
+            | Frame::Observed(_)
+            | Frame::AskDialBack { .. }
+            | Frame::DialedBack(_)) => self.out.core(LinkEvent::Gossip(gossip)),
             Frame::Create { circuit, create } => switch.create(now, circuit, &create, &mut self.out)?,
             Frame::Created { circuit, created } => switch.created(now, circuit, created, &mut self.out)?,
             Frame::Destroy(circuit) => switch.destroyed(circuit, &mut self.out)?,
@@ -411,6 +428,7 @@ impl<A: Aead> Link<A> {
         self.out.core(LinkEvent::Up {
             peer: descriptor,
             dialled: self.dialler,
+            remote: self.config.remote,
         });
         Ok(())
     }
@@ -425,7 +443,7 @@ impl<A: Aead> Link<A> {
                 }
             }
             // Gossip repeats itself: what does not fit is dropped.
-            gossip @ (Frame::AskDescriptors { .. } | Frame::Descriptors(_)) => {
+            gossip if gossip.is_topology() => {
                 self.out.queue.push_control(gossip);
             }
             // The rest is the link's own business, and the core has commands for it.

@@ -189,7 +189,7 @@ enum ControlKind {
 
 fn control_kind(frame: &Frame) -> ControlKind {
     match frame {
-        Frame::AskDescriptors { .. } | Frame::Descriptors(_) => ControlKind::Gossip,
+        frame if frame.is_topology() => ControlKind::Gossip,
         Frame::Ping(_) | Frame::Pong(_) => ControlKind::Ping,
         _ => ControlKind::Other,
     }
@@ -198,7 +198,11 @@ fn control_kind(frame: &Frame) -> ControlKind {
 /// What a frame counts for, bytes.
 fn cost(frame: &Frame) -> usize {
     match frame {
-        Frame::Descriptors(list) => FRAME_COST + list.len() * DESCRIPTOR_COST,
+        Frame::Descriptors(list)
+        | Frame::Announced {
+            descriptors: list, ..
+        } => FRAME_COST + list.len() * DESCRIPTOR_COST,
+        Frame::Announce(_) => FRAME_COST + DESCRIPTOR_COST,
         Frame::Packet { body, .. } => FRAME_COST + body.len(),
         Frame::Routed(message) => routed_cost(message),
         _ => FRAME_COST,

@@ -177,6 +177,7 @@ impl Net {
             descriptor: Arc::clone(&self.nodes[me].descriptor),
             network: network(),
             dialled: dialled.map(|other| self.nodes[other].descriptor.identity),
+            remote: None,
             seed,
         }
     }

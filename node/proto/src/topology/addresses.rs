@@ -35,6 +35,35 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     first & 0xe000 == 0x2000 && !documentation && first != 0x2002 && !(first == 0x2001 && second == 0)
 }
 
+/// A /16 of IPv4 or a /32 of IPv6: nodes in one may well have one operator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Group(u8, u32);
+
+/// The group that an address is in. Loopback and private addresses are in none, because many nodes of a home, a test or a lab
+/// share them without sharing an operator; unless `strict_private`.
+pub(crate) fn group(address: IpAddr, strict_private: bool) -> Option<Group> {
+    let address = address.to_canonical();
+    if !strict_private && is_private(address) {
+        return None;
+    }
+    match address {
+        IpAddr::V4(v4) => Some(Group(4, v4.to_bits() >> 16)),
+        IpAddr::V6(v6) => u32::try_from(v6.to_bits() >> 96).ok().map(|bits| Group(6, bits)),
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => {
+            v6 == Ipv6Addr::LOCALHOST
+                || v6.is_unspecified()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+        }
+    }
+}
+
 /// The addresses among `named` that may be dialled.
 pub(super) fn diallable(named: &[SocketAddr], allow_private: bool) -> impl Iterator<Item = SocketAddr> {
     let may = move |address: &SocketAddr| address.port() != 0 && (allow_private || is_public(address.ip()));

@@ -36,6 +36,10 @@ impl Dialling {
         self.open.contains_key(node)
     }
 
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.open.keys()
+    }
+
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
@@ -45,8 +49,13 @@ impl Dialling {
         self.failures.contains_key(node)
     }
 
-    pub(super) fn succeeded(&mut self, node: &NodeId) {
+    /// The dial led to a link. Earlier failures count until the link has shown that it lasts.
+    pub(super) fn connected(&mut self, node: &NodeId) {
         self.open.remove(node);
+    }
+
+    /// A link to the node lasted.
+    pub(super) fn forgive(&mut self, node: &NodeId) {
         self.failures.remove(node);
     }
 
@@ -93,7 +102,7 @@ mod tests {
     use warren_keys::{IdentityKey, Seed};
 
     #[test]
-    fn backs_off_longer_each_time_and_forgets_on_success() {
+    fn backs_off_longer_each_time_and_forgives_what_lasts() {
         let node = IdentityKey::from_seed(&Seed::from_bytes([1; 32])).id();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let mut dialling = Dialling::default();
@@ -113,7 +122,8 @@ mod tests {
         assert!(pauses[0] < FIRST_BACKOFF * 2 && pauses[5] > FIRST_BACKOFF * 10);
         assert!(pauses.iter().all(|pause| *pause < MAX_BACKOFF * 2));
         dialling.start(now, node);
-        dialling.succeeded(&node);
+        dialling.connected(&node);
+        dialling.forgive(&node);
         assert!(dialling.may_start(now, &node) && !dialling.failing(&node));
     }
 

@@ -78,6 +78,9 @@ impl Topology {
         match frame {
             Frame::AskDescriptors { near } => self.answer_ask(now, wall, from, near),
             Frame::Descriptors(descriptors) => self.hear(now, wall, from, descriptors),
+            Frame::Observed(seen) => self.hear_observed(from, seen),
+            Frame::AskDialBack { port } => self.asked_to_dial_back(now, from, port),
+            Frame::DialedBack(result) => self.hear_dialed_back(now, from, result),
             // The link machine passes on nothing else as gossip.
             _ => {}
         }

@@ -12,6 +12,9 @@ pub const WANTED_LINKS: usize = 2 * (NEAR_PER_SIDE + LONG_PER_SIDE);
 /// Links that a node has at most unless it is set otherwise: those it wants, as many that others want, and as many again for
 /// circuits.
 pub const MAX_LINKS: usize = 4 * WANTED_LINKS;
+/// Links to one network (a /16 or a /32) that count for the ring. Who rents a block of addresses cannot be a node's whole
+/// neighbourhood with it. More are accepted, since many nodes may share a provider, but the ring plans as if they were not there.
+pub(super) const MAX_PER_GROUP: usize = 2;
 /// Below this many links seeds are dialled again.
 pub(super) const ENOUGH_LINKS: usize = 4;
 
@@ -44,6 +47,25 @@ pub(super) const SHORT_LINK: Duration = Duration::from_secs(5);
 pub(super) const YIELD_AGE: Duration = Duration::from_secs(2);
 /// The driver gets a burst of changes together before links are planned anew.
 pub(super) const PLAN_DELAY: Duration = Duration::from_millis(100);
+/// Dials on request of peers that want to know whether they can be dialled: at once, and one a second after that.
+pub(super) const BACK_BURST: u32 = 8;
+/// Such dials that may be open.
+pub(super) const BACK_DIALS: usize = 8;
+/// A peer may ask to be dialled back this often: enough to see a change, too rare to look for open ports with.
+pub(super) const BACK_PER_LINK: Duration = Duration::from_secs(60);
+/// An answer to the question whether a peer can dial back comes within this time or not at all.
+pub(super) const BACK_TIME: Duration = Duration::from_secs(60);
+/// Peers that are asked to dial back at a time, and that must have failed before this node takes itself for unreachable: one may
+/// be full, far or hostile.
+pub(super) const CHECK_PEERS: usize = 3;
+/// Pause between two such rounds while the answer is open.
+pub(super) const CHECK_PAUSE: Duration = Duration::from_secs(20);
+/// When a node checks again that could not be reached: its owner may have opened a port.
+pub(super) const CHECK_AGAIN: Duration = Duration::from_secs(600);
+/// How long somebody's success in dialling this node, or failure, counts.
+pub(super) const EVIDENCE_TIME: Duration = Duration::from_secs(3600);
+/// Peers whose word on this node's address is remembered.
+pub(super) const WITNESSES: usize = 16;
 /// Links are planned anew at least this often, for nodes whose backoff has ended; and old descriptors dropped.
 pub(super) const PLAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How often pings, asks, expiry and redials are looked after.

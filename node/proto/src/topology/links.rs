@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use warren_keys::{Location, NodeId};
 
 use super::{
+    addresses::Group,
     bucket::Bucket,
     limits::{ASK_BURST, ASK_RATE, EXTEND_BURST, EXTEND_RATE, GOSSIP_BURST, GOSSIP_RATE},
 };
@@ -18,6 +19,10 @@ pub(super) struct Link {
     pub(super) location: Location,
     /// Whether this node dialled.
     pub(super) dialled: bool,
+    /// Where its other end is, if the driver knows.
+    pub(super) remote: Option<SocketAddr>,
+    /// The network that its other end is in, as far as that counts.
+    pub(super) group: Option<Group>,
     pub(super) since: Time,
     /// When the peer last said anything that the core hears of.
     pub(super) heard: Time,
@@ -29,6 +34,8 @@ pub(super) struct Link {
     pub(super) circuit: Option<Time>,
     pub(super) gossip: Bucket,
     pub(super) asks: Bucket,
+    /// When the peer last asked to be dialled back.
+    pub(super) asked_back: Option<Time>,
     pub(super) extends: Bucket,
 }
 
@@ -38,6 +45,8 @@ impl Link {
             node,
             location: node.location(),
             dialled,
+            remote: None,
+            group: None,
             since: now,
             heard: now,
             next_ping,
@@ -45,6 +54,7 @@ impl Link {
             round_trip: None,
             circuit: None,
             gossip: Bucket::new(now, GOSSIP_BURST, GOSSIP_RATE),
+            asked_back: None,
             asks: Bucket::new(now, ASK_BURST, ASK_RATE),
             extends: Bucket::new(now, EXTEND_BURST, EXTEND_RATE),
         }
@@ -98,13 +108,6 @@ impl Links {
 
     pub(super) fn ids(&self) -> Vec<LinkId> {
         self.by_id.keys().copied().collect()
-    }
-
-    pub(super) fn places(&self) -> BTreeMap<NodeId, Location> {
-        self.by_id
-            .values()
-            .map(|link| (link.node, link.location))
-            .collect()
     }
 }
 

@@ -8,7 +8,8 @@
 //! - `dialling`, `links`, `bans`: dials and their failures, links, offenders
 //! - `gossip`: how descriptors spread
 //! - `upkeep`: pings, redials, what goes when there are too many links
-//! - `addresses`: what is dialled for strangers
+//! - `addresses`, `access`: what is dialled for strangers; whom the operator lets in
+//! - `evidence`: whether strangers can dial this node, and where
 //!
 //! # Invariants
 //!
@@ -21,26 +22,31 @@
 //!
 //! Signatures (checked where a descriptor is read), key routing, and any trust in descriptors beyond "this identity said so".
 
+mod access;
 mod addresses;
 mod bans;
 mod bucket;
 mod dialling;
 mod directory;
+mod evidence;
 mod gossip;
 mod limits;
 mod links;
 mod ring;
 mod upkeep;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use rand_chacha::ChaCha20Rng;
 use warren_keys::{Location, NodeId};
 
+pub(crate) use self::addresses::group;
 pub use self::{
+    access::{Access, AccessRule, AddressRange, AddressRangeError},
     addresses::is_public,
+    evidence::Reachability,
     limits::{LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
 };
 use self::{
@@ -48,6 +54,7 @@ use self::{
     bucket::Bucket,
     dialling::Dialling,
     directory::{Added, Directory},
+    evidence::Evidence,
     gossip::Gossip,
     limits::{DIAL_BURST, DIAL_RATE, FEW_KNOWN, PING_INTERVAL, PLAN_DELAY, SHORT_LINK, UPKEEP},
     links::{Link, Links, replaces},
@@ -59,7 +66,7 @@ use crate::{
     ids::LinkId,
     random::jittered,
     time::{Time, WallTime},
-    wire::Frame,
+    wire::{DialResult, Frame},
 };
 
 /// How the topology is to behave. The default is the daemon's; its numbers are what the network was measured with.
@@ -75,6 +82,12 @@ pub struct TopologySettings {
     pub max_known: usize,
     /// Whether private and loopback addresses are dialled because a stranger named them.
     pub allow_private: bool,
+    /// Whether the bound on neighbours of one network holds for private and loopback addresses too.
+    pub strict_private: bool,
+    /// The port at which this node's addresses take connections, by which peers can check that; `None` if it takes none.
+    pub port: Option<u16>,
+    /// Whom the operator lets in.
+    pub access: Access,
     /// Nodes to find the network by; they may be anywhere, private ranges included.
     pub seeds: Vec<DialTarget>,
 }
@@ -87,6 +100,9 @@ impl Default for TopologySettings {
             long_per_side: LONG_PER_SIDE,
             max_known: MAX_KNOWN,
             allow_private: false,
+            strict_private: false,
+            port: None,
+            access: Access::default(),
             seeds: Vec::new(),
         }
     }
@@ -98,6 +114,17 @@ impl TopologySettings {
     pub const fn wanted_links(&self) -> usize {
         2 * (self.near_per_side + self.long_per_side)
     }
+}
+
+/// What the driver and the peer say of a link that has come up.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Who the peer is.
+    pub peer: Descriptor,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// Where the peer's end of the connection is, if the driver knows.
+    pub remote: Option<SocketAddr>,
 }
 
 /// What the topology wants done.
@@ -157,6 +184,7 @@ pub struct Topology {
     ring_dials: Bucket,
     bans: Bans,
     gossip: Gossip,
+    evidence: Evidence,
     plan: Plan,
     /// Nodes that this node's own client enters the network by.
     entries: BTreeSet<NodeId>,
@@ -194,6 +222,7 @@ impl Topology {
             ring_dials: Bucket::new(now, DIAL_BURST, DIAL_RATE),
             bans: Bans::default(),
             gossip: Gossip::new(now),
+            evidence: Evidence::new(now),
             plan: Plan::default(),
             entries: BTreeSet::new(),
             plan_at: Some(now),
@@ -227,21 +256,54 @@ impl Topology {
         self.replan(now);
     }
 
+    /// Replaces the operator's lists. Links to nodes that are not let in any more are closed.
+    pub fn set_access(&mut self, now: Time, access: Access) {
+        self.settings.access = access;
+        let access = &self.settings.access;
+        let unwelcome = self
+            .links
+            .iter()
+            .filter(|(_, link)| !access.admits(&link.node, link.remote.map(|remote| remote.ip())));
+        let unwelcome: Vec<LinkId> = unwelcome.map(|(id, _)| id).collect();
+        for id in unwelcome {
+            self.close(now, id);
+        }
+        self.replan(now);
+    }
+
+    /// Changes how many links there may be. Those beyond are closed, the least needed first.
+    pub fn set_max_links(&mut self, now: Time, most: usize) {
+        self.settings.max_links = most;
+        while self.links.len() > most && self.close_least_needed(now) {}
+        self.replan(now);
+    }
+
     /// Names the nodes whose links are worth keeping for the own client.
     pub fn set_entries(&mut self, entries: impl IntoIterator<Item = NodeId>) {
         self.entries = entries.into_iter().collect();
     }
 
     /// A link has come up. `false`: it is not wanted, and its `Close` is among the outputs.
-    pub fn up(&mut self, now: Time, wall: WallTime, id: LinkId, peer: Descriptor, dialled: bool) -> bool {
+    pub fn up(&mut self, now: Time, wall: WallTime, id: LinkId, end: End) -> bool {
+        let End {
+            peer,
+            dialled,
+            remote,
+        } = end;
         let node = peer.identity;
-        self.dialling.succeeded(&node);
+        self.dialling.connected(&node);
+        if self.proves(now, &node, dialled) {
+            self.output.push_back(TopologyOutput::Close(id));
+            return false;
+        }
         let earlier = self
             .links
             .to(&node)
             .and_then(|id| self.links.find(id).map(|link| (id, link.dialled)));
         let loses = earlier.is_some_and(|(_, earlier)| !replaces(&self.me, &node, earlier, dialled));
-        if loses || node == self.me || self.bans.is_banned(now, &node) {
+        let address = remote.map(|remote| remote.ip());
+        let welcome = !self.bans.is_banned(now, &node) && self.settings.access.admits(&node, address);
+        if loses || node == self.me || !welcome {
             self.output.push_back(TopologyOutput::Close(id));
             return false;
         }
@@ -249,7 +311,12 @@ impl Topology {
             self.close(now, earlier);
         }
         let next_ping = now + jittered(&mut self.rng, PING_INTERVAL);
-        self.links.insert(id, Link::new(now, node, dialled, next_ping));
+        let link = Link {
+            remote,
+            group: address.and_then(|address| group(address, self.settings.strict_private)),
+            ..Link::new(now, node, dialled, next_ping)
+        };
+        self.links.insert(id, link);
         if self.links.len() > self.settings.max_links && !self.make_room(now, id) {
             self.close(now, id);
             return false;
@@ -258,6 +325,7 @@ impl Topology {
         if self.directory.len() < FEW_KNOWN || self.is_near(&node) {
             self.ask(id, self.here);
         }
+        self.note_arrival(now, id, remote, dialled);
         self.gossip.hurry(now);
         self.replan(now);
         true
@@ -271,15 +339,21 @@ impl Topology {
         if misbehaved {
             self.bans.offence(now, link.node);
         }
-        if misbehaved || (link.dialled && now.since(link.since) < SHORT_LINK) {
+        let short = now.since(link.since) < SHORT_LINK;
+        if misbehaved || (link.dialled && short) {
             self.dialling.failed(now, link.node, &mut self.rng);
+        } else if !short {
+            self.dialling.forgive(&link.node);
         }
         self.replan(now);
     }
 
     /// A dial did not lead to a link.
     pub fn dial_failed(&mut self, now: Time, node: NodeId) {
-        if self.dialling.is_open(&node) {
+        if self.evidence.is_dialling(&node) {
+            self.dialling.connected(&node);
+            self.dialled_back(&node, DialResult::Failed);
+        } else if self.dialling.is_open(&node) {
             self.dialling.failed(now, node, &mut self.rng);
             self.replan(now);
         }
@@ -460,8 +534,10 @@ impl Topology {
 
     /// Starts a dial of a stranger, if it has an address that may be dialled.
     fn dial(&mut self, now: Time, target: Descriptor) -> bool {
-        let addresses: Vec<_> =
-            addresses::diallable(&target.addresses, self.settings.allow_private).collect();
+        let settings = &self.settings;
+        let addresses: Vec<_> = addresses::diallable(&target.addresses, settings.allow_private)
+            .filter(|address| settings.access.admits(&target.identity, Some(address.ip())))
+            .collect();
         if addresses.is_empty() {
             return false;
         }
@@ -479,9 +555,5 @@ impl Topology {
     fn dial_at(&mut self, now: Time, target: DialTarget) {
         self.dialling.start(now, target.node);
         self.output.push_back(TopologyOutput::Dial(Box::new(target)));
-    }
-
-    fn places(&self) -> BTreeMap<NodeId, Location> {
-        self.links.places()
     }
 }

@@ -1,31 +1,51 @@
 //! What has to be done about links as time goes by: dial what is missing, ping, close the dead and the superfluous.
 
+use std::collections::BTreeMap;
+
 use rand_core::Rng;
-use warren_keys::NodeId;
+use warren_keys::{Location, NodeId};
 
 use super::{
     Topology, TopologyOutput,
-    limits::{CIRCUIT_TIME, ENOUGH_LINKS, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
+    addresses::{Group, group},
+    limits::{CIRCUIT_TIME, ENOUGH_LINKS, MAX_PER_GROUP, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
     ring,
 };
 use crate::{
+    descriptor::Descriptor,
     ids::LinkId,
     random::jittered,
     time::{Time, WallTime},
-    wire::Frame,
+    wire::{DialResult, Frame},
 };
 
 /// Dials that one round of planning starts. The next round comes with the first result, so that a node that has just
 /// learnt of the whole network does not dial all of it before it has seen who is near.
 const DIALS_A_ROUND: usize = 16;
 
+/// The network that a node says it is in.
+fn group_of(known: &Descriptor, strict_private: bool) -> Option<Group> {
+    group(known.addresses.first()?.ip(), strict_private)
+}
+
+fn has_room(groups: &BTreeMap<Group, usize>, group: Option<Group>) -> bool {
+    group
+        .and_then(|group| groups.get(&group))
+        .is_none_or(|count| *count < MAX_PER_GROUP)
+}
+
 impl Topology {
     pub(super) fn upkeep(&mut self, now: Time, wall: WallTime) {
         for node in self.dialling.give_up(now, &mut self.rng) {
-            self.output.push_back(TopologyOutput::DialLost(node));
+            if self.evidence.is_dialling(&node) {
+                self.dialled_back(&node, DialResult::Failed);
+            } else {
+                self.output.push_back(TopologyOutput::DialLost(node));
+            }
         }
         self.ping(now);
         self.ask_around(now);
+        self.check_reach(now);
         let short = !self.plan.missing.is_empty() || self.links.len() < self.settings.wanted_links();
         if now.since(self.expired) >= PLAN_INTERVAL {
             self.expired = now;
@@ -43,8 +63,10 @@ impl Topology {
     pub(super) fn plan_links(&mut self, now: Time, wall: WallTime) {
         self.planned = now;
         let places = self.places();
-        let (directory, dialling, bans) = (&self.directory, &self.dialling, &self.bans);
-        let allow_private = self.settings.allow_private;
+        let mut groups = self.groups();
+        let (directory, dialling, bans, links) = (&self.directory, &self.dialling, &self.bans, &self.links);
+        let strict = self.settings.strict_private;
+        let (allow_private, access) = (self.settings.allow_private, &self.settings.access);
         let shape = ring::Shape {
             near: self.settings.near_per_side,
             long: self.settings.long_per_side,
@@ -54,9 +76,10 @@ impl Topology {
                 && (dialling.is_open(node) || dialling.may_start(now, node))
                 && directory.find(node).is_some_and(|known| {
                     known.is_current(wall)
+                        && links.to(node).is_none()
+                        && has_room(&groups, group_of(known, strict))
                         && super::addresses::diallable(&known.addresses, allow_private)
-                            .next()
-                            .is_some()
+                            .any(|address| access.admits(node, Some(address.ip())))
                 })
         };
         self.plan = ring::plan(self.here, shape, directory, &places, usable, &mut self.rng);
@@ -75,12 +98,20 @@ impl Topology {
             if !self.dialling.may_start(now, &node) {
                 continue;
             }
-            let known = self.directory.find(&node).cloned();
-            if known.is_some() && !self.ring_dials.take(now, 1) {
+            let Some(known) = self.directory.find(&node).cloned() else {
+                continue;
+            };
+            let group = group_of(&known, strict);
+            if !has_room(&groups, group) {
+                continue;
+            }
+            if !self.ring_dials.take(now, 1) {
                 break;
             }
-            if let Some(descriptor) = known {
-                self.dial(now, descriptor);
+            if self.dial(now, known)
+                && let Some(group) = group
+            {
+                *groups.entry(group).or_default() += 1;
             }
         }
         if self.links.len() < ENOUGH_LINKS {
@@ -88,9 +119,50 @@ impl Topology {
         }
     }
 
+    /// The linked nodes that count for the ring: of one network only those with the oldest links.
+    fn places(&self) -> BTreeMap<NodeId, Location> {
+        let mut links: Vec<_> = self.links.iter().collect();
+        links.sort_by_key(|(id, link)| (link.since, *id));
+        let mut groups: BTreeMap<Group, usize> = BTreeMap::new();
+        links.retain(|(_, link)| {
+            let fits = has_room(&groups, link.group);
+            if let Some(group) = link.group {
+                *groups.entry(group).or_default() += 1;
+            }
+            fits
+        });
+        links
+            .into_iter()
+            .map(|(_, link)| (link.node, link.location))
+            .collect()
+    }
+
+    /// How many nodes of each network are linked or being dialled.
+    fn groups(&self) -> BTreeMap<Group, usize> {
+        let dialled = self
+            .dialling
+            .nodes()
+            .filter_map(|node| group_of(self.directory.find(node)?, self.settings.strict_private));
+        let mut groups = BTreeMap::new();
+        for group in self
+            .links
+            .iter()
+            .filter_map(|(_, link)| link.group)
+            .chain(dialled)
+        {
+            *groups.entry(group).or_default() += 1;
+        }
+        groups
+    }
+
     fn dial_seeds(&mut self, now: Time) {
         for seed in self.settings.seeds.clone() {
-            let wanted = seed.node != self.me && self.links.to(&seed.node).is_none();
+            let mut seed = seed;
+            let access = &self.settings.access;
+            seed.addresses
+                .retain(|address| access.admits(&seed.node, Some(address.ip())));
+            let wanted =
+                seed.node != self.me && !seed.addresses.is_empty() && self.links.to(&seed.node).is_none();
             if wanted && self.dialling.may_start(now, &seed.node) {
                 self.dial_at(now, seed);
             }
@@ -153,6 +225,19 @@ impl Topology {
             self.close(now, id);
         }
         spare.is_some()
+    }
+
+    /// Closes one link whatever it carries: rather one that the ring does not need, rather a young one. `false` without any.
+    pub(super) fn close_least_needed(&mut self, now: Time) -> bool {
+        let least = self.links.iter().max_by_key(|(_, link)| {
+            let keep = u8::from(self.is_needed(&link.node)) + u8::from(self.is_near(&link.node));
+            (u8::MAX - keep, link.since)
+        });
+        let least = least.map(|(id, _)| id);
+        if let Some(id) = least {
+            self.close(now, id);
+        }
+        least.is_some()
     }
 
     /// The oldest link that the ring does not need, that carries no circuits and that is not quite new.

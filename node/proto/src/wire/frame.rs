@@ -7,9 +7,12 @@ use bytes::{Buf, BufMut, BytesMut};
 use warren_keys::{BLOCK_SIZE, Block, Location};
 
 use super::{
-    Create, Created, Frame, MAX_DESCRIPTORS,
+    Announce, Create, Created, DialResult, Frame, MAX_ANNOUNCED, MAX_DESCRIPTORS,
     codec::{Reader, WireError, block_kind},
     routed::RoutedType,
+    topology::{
+        ANNOUNCE_HEAD, LONG_ADDRESS, SHORT_ADDRESS, encode_address, encode_list, read_address, read_list,
+    },
 };
 use crate::{
     descriptor::{Descriptor, MAX_DESCRIPTOR_LEN, MIN_DESCRIPTOR_LEN},
@@ -37,6 +40,16 @@ pub enum FrameType {
     AskDescriptors,
     /// [`Frame::Descriptors`], 0x05.
     Descriptors,
+    /// [`Frame::Announce`], 0x06.
+    Announce,
+    /// [`Frame::Announced`], 0x07.
+    Announced,
+    /// [`Frame::Observed`], 0x08.
+    Observed,
+    /// [`Frame::AskDialBack`], 0x09.
+    AskDialBack,
+    /// [`Frame::DialedBack`], 0x0a.
+    DialedBack,
     /// [`Frame::Create`], 0x10.
     Create,
     /// [`Frame::Created`], 0x11.
@@ -62,6 +75,11 @@ impl FrameType {
             0x03 => Self::Pong,
             0x04 => Self::AskDescriptors,
             0x05 => Self::Descriptors,
+            0x06 => Self::Announce,
+            0x07 => Self::Announced,
+            0x08 => Self::Observed,
+            0x09 => Self::AskDialBack,
+            0x0a => Self::DialedBack,
             0x10 => Self::Create,
             0x11 => Self::Created,
             0x12 => Self::Destroy,
@@ -80,6 +98,11 @@ impl FrameType {
             Self::Pong => 0x03,
             Self::AskDescriptors => 0x04,
             Self::Descriptors => 0x05,
+            Self::Announce => 0x06,
+            Self::Announced => 0x07,
+            Self::Observed => 0x08,
+            Self::AskDialBack => 0x09,
+            Self::DialedBack => 0x0a,
             Self::Create => 0x10,
             Self::Created => 0x11,
             Self::Destroy => 0x12,
@@ -96,6 +119,13 @@ impl FrameType {
             Self::Hello => (MIN_DESCRIPTOR_LEN..=MAX_DESCRIPTOR_LEN).contains(&len),
             Self::Ping | Self::Pong | Self::AskDescriptors => len == 8,
             Self::Descriptors => (1..=1 + MAX_DESCRIPTORS * MAX_DESCRIPTOR_LEN).contains(&len),
+            Self::Announce => {
+                (ANNOUNCE_HEAD + MIN_DESCRIPTOR_LEN..=ANNOUNCE_HEAD + MAX_DESCRIPTOR_LEN).contains(&len)
+            }
+            Self::Announced => (9..=9 + MAX_ANNOUNCED * MAX_DESCRIPTOR_LEN).contains(&len),
+            Self::Observed => len == SHORT_ADDRESS || len == LONG_ADDRESS,
+            Self::AskDialBack => len == 2,
+            Self::DialedBack => len == 1,
             Self::Create => len == CIRCUIT + 1 + KEY,
             Self::Created => len == CIRCUIT + 2 * KEY,
             Self::Destroy => len == CIRCUIT,
@@ -129,6 +159,11 @@ impl Frame {
             Self::Pong(_) => FrameType::Pong,
             Self::AskDescriptors { .. } => FrameType::AskDescriptors,
             Self::Descriptors(_) => FrameType::Descriptors,
+            Self::Announce(_) => FrameType::Announce,
+            Self::Announced { .. } => FrameType::Announced,
+            Self::Observed(_) => FrameType::Observed,
+            Self::AskDialBack { .. } => FrameType::AskDialBack,
+            Self::DialedBack(_) => FrameType::DialedBack,
             Self::Create { .. } => FrameType::Create,
             Self::Created { .. } => FrameType::Created,
             Self::Destroy(_) => FrameType::Destroy,
@@ -146,7 +181,7 @@ impl Frame {
     /// Appends the frame without its last part, which is returned: the bytes of a block or a packet, so that the caller can
     /// put them where they belong in one copy.
     ///
-    /// Descriptors beyond [`MAX_DESCRIPTORS`] are left out.
+    /// Descriptors beyond [`MAX_DESCRIPTORS`] or [`MAX_ANNOUNCED`] are left out.
     #[must_use]
     pub fn encode_head(&self, out: &mut BytesMut) -> &[u8] {
         let start = out.len();
@@ -165,10 +200,28 @@ impl Frame {
                 &[]
             }
             Self::Descriptors(list) => {
-                let list = &list[..list.len().min(MAX_DESCRIPTORS)];
-                #[expect(clippy::cast_possible_truncation, reason = "at most MAX_DESCRIPTORS")]
-                out.put_u8(list.len() as u8);
-                list.iter().for_each(|descriptor| descriptor.encode_into(out));
+                encode_list(list, MAX_DESCRIPTORS, out);
+                &[]
+            }
+            Self::Announce(announce) => {
+                announce.encode_into(out);
+                &[]
+            }
+            Self::Announced { id, descriptors } => {
+                out.put_u64(*id);
+                encode_list(descriptors, MAX_ANNOUNCED, out);
+                &[]
+            }
+            Self::Observed(address) => {
+                encode_address(*address, out);
+                &[]
+            }
+            Self::AskDialBack { port } => {
+                out.put_u16(*port);
+                &[]
+            }
+            Self::DialedBack(result) => {
+                out.put_u8(result.as_u8());
                 &[]
             }
             Self::Create { circuit, create } => {
@@ -220,17 +273,15 @@ impl Frame {
             FrameType::AskDescriptors => Self::AskDescriptors {
                 near: Location::new(reader.u64()?),
             },
-            FrameType::Descriptors => {
-                let count = usize::from(reader.u8()?);
-                if count > MAX_DESCRIPTORS {
-                    return Err(WireError::Value {
-                        field: "number of descriptors",
-                        value: count as u64,
-                    });
-                }
-                let read = |_| Descriptor::read(&mut reader, network);
-                Self::Descriptors((0..count).map(read).collect::<Result<_, _>>()?)
-            }
+            FrameType::Descriptors => Self::Descriptors(read_list(&mut reader, MAX_DESCRIPTORS, network)?),
+            FrameType::Announce => Self::Announce(Box::new(Announce::read(&mut reader, network)?)),
+            FrameType::Announced => Self::Announced {
+                id: reader.u64()?,
+                descriptors: read_list(&mut reader, MAX_ANNOUNCED, network)?,
+            },
+            FrameType::Observed => Self::Observed(read_address(&mut reader)?),
+            FrameType::AskDialBack => Self::AskDialBack { port: reader.u16()? },
+            FrameType::DialedBack => Self::DialedBack(DialResult::read(&mut reader)?),
             FrameType::Create => Self::Create {
                 circuit: CircuitId(reader.u32()?),
                 create: Create::read(&mut reader)?,

@@ -8,6 +8,7 @@ mod frame;
 mod onion;
 mod repair;
 mod routed;
+mod topology;
 
 pub use codec::WireError;
 pub use frame::{FRAME_HEADER, FrameType, MAX_FRAME_BODY, decode_header};
@@ -16,8 +17,10 @@ pub use repair::{Holding, MAX_CENSUS, Receipt, RepairMessage, RepairType};
 pub use routed::RoutedType;
 
 pub(crate) use codec::Reader;
+pub(crate) use topology::encode_address;
 
 use bytes::BytesMut;
+use core::net::SocketAddr;
 use warren_keys::{Block, BlockId, Location};
 
 use crate::{
@@ -42,6 +45,24 @@ pub enum Frame {
     },
     /// Signed descriptors, as gossip or as an answer; at most [`MAX_DESCRIPTORS`].
     Descriptors(Vec<Descriptor>),
+    /// Somebody introduces itself to the nodes at a point of the ring (protocol §7.6).
+    Announce(Box<Announce>),
+    /// The answer to an announcement, back along its path.
+    Announced {
+        /// The announcement's number.
+        id: u64,
+        /// Descriptors of nodes around its target; at most [`MAX_ANNOUNCED`].
+        descriptors: Vec<Descriptor>,
+    },
+    /// Where the sender sees the receiver come from.
+    Observed(SocketAddr),
+    /// Asks the receiver to dial the sender back, at the address that the link comes from.
+    AskDialBack {
+        /// The port there.
+        port: u16,
+    },
+    /// What came of dialling back.
+    DialedBack(DialResult),
     /// Opens a circuit to the receiver.
     Create {
         /// Its number, chosen by the sender.
@@ -73,6 +94,49 @@ pub enum Frame {
 
 /// The most descriptors in one frame.
 pub const MAX_DESCRIPTORS: usize = 32;
+/// The most descriptors in the answer to an announcement: as many on each side of its target as a node links to, twice.
+pub const MAX_ANNOUNCED: usize = 16;
+
+/// An announcement on its way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announce {
+    /// Random, the same along its path; its answer bears it.
+    pub id: u64,
+    /// The point of the ring that it is sent to.
+    pub target: Location,
+    /// Hops left.
+    pub htl: u8,
+    /// Who announces itself. Where it belongs on the ring follows from its identity; it cannot claim another place.
+    pub descriptor: Descriptor,
+}
+
+/// What came of dialling a neighbour back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DialResult {
+    /// Nobody there, or somebody else.
+    Failed,
+    /// The neighbour answered.
+    Reached,
+    /// It was not tried: too many asked, or the address may not be dialled.
+    NotTried,
+}
+
+impl Frame {
+    /// Whether it is about the network, and so the topology's business.
+    #[must_use]
+    pub const fn is_topology(&self) -> bool {
+        matches!(
+            self,
+            Self::AskDescriptors { .. }
+                | Self::Descriptors(_)
+                | Self::Announce(_)
+                | Self::Announced { .. }
+                | Self::Observed(_)
+                | Self::AskDialBack { .. }
+                | Self::DialedBack(_)
+        )
+    }
+}
 
 /// First half of the circuit handshake (protocol §6.2).
 #[derive(Clone, PartialEq, Eq, Debug)]

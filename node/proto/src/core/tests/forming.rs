@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The living nodes that are among the `NEAR_PER_SIDE` nearest of `node` on either side.
-fn near(network: &Network, node: usize) -> Vec<usize> {
+pub(super) fn near(network: &Network, node: usize) -> Vec<usize> {
     let here = network.descriptors[node].location();
     let alive = |other: &usize| *other != node && !network.is_gone(*other);
     let mut others: Vec<usize> = (0..network.cores.len()).filter(alive).collect();

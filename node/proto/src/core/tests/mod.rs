@@ -2,5 +2,6 @@
 
 mod duties;
 mod forming;
+mod membership;
 mod network;
 mod serving;

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash},
+    net::SocketAddr,
 };
 
 use core::time::Duration;
@@ -37,7 +38,7 @@ enum Event {
     Input(usize, Box<CoreInput>),
     /// To the other end of a connection.
     Frame(LinkId, Frame),
-    Connect(usize, NodeId),
+    Connect(usize, DialTarget),
     Wake(usize),
 }
 
@@ -66,6 +67,10 @@ pub(super) struct Network {
     pub(super) dead: BTreeSet<usize>,
     /// Take everything in and say nothing, without their connections ending.
     pub(super) frozen: BTreeSet<usize>,
+    /// Behind a wall that lets nobody in.
+    pub(super) walled: BTreeSet<usize>,
+    /// Where each node really is.
+    homes: Vec<SocketAddr>,
     stores: Vec<BTreeMap<BlockId, (Block, Shelf)>>,
     pub(super) events: Vec<(usize, ClientEvent)>,
     /// Addresses dialled, by node.
@@ -96,6 +101,8 @@ impl Network {
             last_circuit: 0,
             dead: BTreeSet::new(),
             frozen: BTreeSet::new(),
+            walled: BTreeSet::new(),
+            homes: Vec::new(),
             stores: Vec::new(),
             events: Vec::new(),
             dialled: Vec::new(),
@@ -114,6 +121,7 @@ impl Network {
     /// Adds a node that knows node 0 as its seed.
     pub(super) fn add(&mut self, number: u16, hops: usize, change: impl FnOnce(&mut CoreConfig)) -> usize {
         let (key, statement) = fixtures::node_statement(number);
+        self.homes.push(statement.addresses[0]);
         let descriptor = Descriptor::sign(&key, statement, &fixtures::network());
         let seeds = self.descriptors.first().map(target).into_iter().collect();
         let mut config = CoreConfig {
@@ -248,6 +256,12 @@ impl Network {
         }
     }
 
+    /// Carries out what a core has decided outside of an input.
+    pub(super) fn flush(&mut self, node: usize) {
+        self.drain(node);
+        self.run_for(LATENCY);
+    }
+
     pub(super) fn command(&mut self, node: usize, command: ClientCommand) {
         self.input(node, CoreInput::Client(command));
     }
@@ -356,7 +370,7 @@ impl Network {
         match event {
             Event::Input(node, input) => self.input(node, *input),
             Event::Frame(link, frame) => self.arrive(link, frame),
-            Event::Connect(node, peer) => self.connect(node, peer),
+            Event::Connect(node, target) => self.connect(node, &target),
             Event::Wake(node) => {
                 if self.wakes[node] == Some(at) && !self.is_gone(node) {
                     self.wakes[node] = None;
@@ -404,14 +418,14 @@ impl Network {
         self.event(node, link, event);
     }
 
-    fn connect(&mut self, node: usize, target: NodeId) {
-        let peer = self
-            .index
-            .get(&target)
-            .copied()
-            .filter(|peer| !self.is_gone(*peer));
+    fn connect(&mut self, node: usize, target: &DialTarget) {
+        let listens = |peer: &usize| {
+            let own = &self.homes[*peer];
+            !self.is_gone(*peer) && !self.walled.contains(peer) && target.addresses.contains(own)
+        };
+        let peer = self.index.get(&target.node).copied().filter(listens);
         let Some(peer) = peer else {
-            self.input(node, CoreInput::DialFailed(target));
+            self.input(node, CoreInput::DialFailed(target.node));
             return;
         };
         let (near, far) = (LinkId(self.last_link + 1), LinkId(self.last_link + 2));
@@ -422,6 +436,11 @@ impl Network {
             let up = LinkEvent::Up {
                 peer: Box::new(self.descriptors[other].clone()),
                 dialled,
+                remote: Some(if dialled {
+                    self.homes[other]
+                } else {
+                    (self.homes[other].ip(), 50_000).into()
+                }),
             };
             self.input_later(LATENCY, owner, CoreInput::Link(link, up));
         }
@@ -432,7 +451,7 @@ impl Network {
             match output {
                 CoreOutput::Link(link, command) => self.obey(node, link, command),
                 CoreOutput::Dial(target) => {
-                    self.schedule(LATENCY, Event::Connect(node, target.node));
+                    self.schedule(LATENCY, Event::Connect(node, DialTarget::clone(&target)));
                     self.dialled.push((node, *target));
                 }
                 CoreOutput::Store(ticket, question) => {

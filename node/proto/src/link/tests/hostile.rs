@@ -48,6 +48,7 @@ impl Raw {
             descriptor,
             network: network(),
             dialled: None,
+            remote: None,
             seed: [3; 32],
         };
         let link_key = node(PEER, Services::ALL).1.link_key;
@@ -212,6 +213,7 @@ fn impostors_and_itself_are_sent_away() {
         descriptor,
         network: network(),
         dialled,
+        remote: None,
         seed: [3; 32],
     };
     let mut raw = Raw::greeting();
@@ -228,6 +230,7 @@ fn impostors_and_itself_are_sent_away() {
         descriptor,
         network: network(),
         dialled: None,
+        remote: None,
         seed: [3; 32],
     };
     let mut raw = Raw::greeting();

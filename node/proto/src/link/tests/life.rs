@@ -22,8 +22,8 @@ fn both_ends_come_up_and_know_who_dialled() {
     net.run();
     let [zero, one] = [net.told(0), net.told(1)];
     let (a, b) = (net.nodes[0].descriptor.identity, net.nodes[1].descriptor.identity);
-    assert!(matches!(&zero[..], [LinkEvent::Up { peer, dialled: true }] if peer.identity == b));
-    assert!(matches!(&one[..], [LinkEvent::Up { peer, dialled: false }] if peer.identity == a));
+    assert!(matches!(&zero[..], [LinkEvent::Up { peer, dialled: true, .. }] if peer.identity == b));
+    assert!(matches!(&one[..], [LinkEvent::Up { peer, dialled: false, .. }] if peer.identity == a));
 }
 
 #[test]

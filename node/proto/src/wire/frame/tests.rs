@@ -15,6 +15,15 @@ fn block(fill: u8) -> Block {
     Block::identify(BlockKind::Content, Bytes::from(vec![fill; BLOCK_SIZE])).unwrap()
 }
 
+fn announce(number: u8, addresses: usize) -> Announce {
+    Announce {
+        id: 0x1112_1314_1516_1718,
+        target: Location::new(78),
+        htl: 18,
+        descriptor: descriptor(number, addresses),
+    }
+}
+
 /// One frame of each type, routed messages included.
 fn examples() -> Vec<Frame> {
     let (circuit, id) = (CircuitId(0x0102_0304), RequestId(0x0506_0708_090a_0b0c));
@@ -33,6 +42,16 @@ fn examples() -> Vec<Frame> {
         },
         Frame::Descriptors(vec![]),
         Frame::Descriptors((0..3).map(|n| descriptor(n, n.into())).collect()),
+        Frame::Announce(Box::new(announce(3, 2))),
+        Frame::Announced {
+            id: 5,
+            descriptors: (0..2).map(|n| descriptor(n, n.into())).collect(),
+        },
+        Frame::Observed("192.0.2.7:65535".parse().unwrap()),
+        Frame::Observed("[2001:db8::1]:0".parse().unwrap()),
+        Frame::AskDialBack { port: 9000 },
+        Frame::DialedBack(DialResult::Reached),
+        Frame::DialedBack(DialResult::NotTried),
         Frame::Create {
             circuit,
             create: Create {
@@ -148,8 +167,10 @@ fn lengths_are_judged_by_the_header() {
                 len: 0xff_ffff
             })
         );
-        if !matches!(kind, FrameType::Hello | FrameType::Descriptors) {
-            assert_eq!(admitted.len(), 1, "{kind:?}");
+        match kind {
+            FrameType::Hello | FrameType::Descriptors | FrameType::Announce | FrameType::Announced => {}
+            FrameType::Observed => assert_eq!(admitted, [7, 19]),
+            _ => assert_eq!(admitted.len(), 1, "{kind:?}"),
         }
     }
 }
@@ -234,6 +255,11 @@ fn more_descriptors_than_allowed_are_not_sent() {
         Ok(Frame::Descriptors(list)) => assert_eq!(list.len(), MAX_DESCRIPTORS),
         other => panic!("{other:?}"),
     }
+    let descriptors = vec![descriptor(1, 0); MAX_ANNOUNCED + 1];
+    match decode(&encode(&Frame::Announced { id: 1, descriptors })) {
+        Ok(Frame::Announced { descriptors, .. }) => assert_eq!(descriptors.len(), MAX_ANNOUNCED),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -269,6 +295,20 @@ fn vectors_agree() {
             Frame::Pong(number) => number == u64::MAX,
             Frame::AskDescriptors { near } => near == Location::new(77),
             Frame::Descriptors(list) => list == vector_descriptors(),
+            Frame::Announce(announce) => {
+                announce.id == 0x1112_1314_1516_1718
+                    && announce.target == Location::new(77)
+                    && announce.htl == 18
+                    && announce.descriptor == vector_descriptors()[0]
+            }
+            Frame::Announced { id, descriptors } => {
+                id == 0x1112_1314_1516_1718 && descriptors == vector_descriptors()[..1]
+            }
+            Frame::Observed(address) => ["192.0.2.7:65535", "[2001:db8::1]:443"]
+                .map(|text| text.parse().unwrap())
+                .contains(&address),
+            Frame::AskDialBack { port } => port == 9000,
+            Frame::DialedBack(result) => result == DialResult::Reached,
             Frame::Create {
                 circuit: number,
                 create,
@@ -306,7 +346,7 @@ fn vectors_agree() {
         };
         assert!(right, "{}", vector.text("name"));
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 20);
 }
 
 #[test]
@@ -356,7 +396,7 @@ fn vectors_with_blocks_agree() {
 
 proptest! {
     #[test]
-    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..22, body: Vec<u8>) {
+    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..29, body: Vec<u8>) {
         let kind = examples()[index].kind();
         if let Ok(frame) = Frame::decode(kind, BytesMut::from(&body[..]), &network()) {
             prop_assert_eq!(&encode(&frame)[FRAME_HEADER..], &body[..]);
@@ -364,7 +404,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..22, place: prop::sample::Index, bit in 0..8u8) {
+    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..29, place: prop::sample::Index, bit in 0..8u8) {
         let mut bytes = encode(&examples()[index]);
         let place = place.index(bytes.len());
         bytes[place] ^= 1 << bit;
