@@ -1,6 +1,8 @@
-//! Key exchanges: how many circuits a relay can join, and how many links a node can answer, in a second of one processor.
+//! Key exchanges: how many circuits a relay can join, and how many links a node can answer, in a second of one processor; and how long the
+//! real program takes for a circuit of three hops. What a circuit costs a relay in all is measured where a thousand of them are opened
+//! ([`super::scale`]).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use bytes::BytesMut;
@@ -20,18 +22,47 @@ use warren_proto::{
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use super::{meter::thread_cpu, report::Report};
+use super::{median, meter::thread_cpu, milliseconds, percentile, relay::Site, report::Report};
 
 /// Processor time spent on each kind.
 const LONG: Duration = Duration::from_millis(500);
 /// Handshakes between two readings of the clock.
 const BATCH: u32 = 16;
 
+/// Circuits that are built one after the other.
+const CIRCUITS: usize = 100;
+
 /// Measures.
 ///
 /// # Errors
-/// When a handshake fails, which is a bug.
+/// When a handshake fails, or the program is not there.
 pub fn bench(report: &mut Report) -> anyhow::Result<()> {
+    alone(report)?;
+    build(report)
+}
+
+/// Circuits of three hops, one after the other, through processes of the program.
+fn build(report: &mut Report) -> anyhow::Result<()> {
+    let mut site = Site::start(2)?;
+    let mut client = site.client_of_exit(0)?;
+    let path = [&site.exit_names[0], &site.relay_name, &site.exit_names[1]];
+    let mut times = Vec::new();
+    for _ in 0..CIRCUITS {
+        let begun = Instant::now();
+        client.open(&path, 1)?;
+        times.push(milliseconds(begun.elapsed()));
+    }
+    report.add(
+        "handshakes.build",
+        median(times.iter().copied()),
+        "ms, three hops",
+    );
+    report.add("handshakes.build.p90", percentile(times, 90), "ms, three hops");
+    Ok(())
+}
+
+/// The exchanges alone, in this thread.
+fn alone(report: &mut Report) -> anyhow::Result<()> {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let relay = IdentityKey::from_seed(&Seed::from_bytes([1; 32])).id();
     let secret = StaticSecret::random_from_rng(&mut rng);

@@ -1,12 +1,14 @@
-//! How long one person waits for a small page: the first byte of a 1 KiB file over circuits that stand already, the network being idle.
+//! How long one person waits for a small page: the first byte of a 1 KiB file over circuits that stand already, the network being idle. First
+//! over bare loopback, then over lines that take their time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::ensure;
-use warren_node::client::Network as _;
+use warren_proto::routing::RouterStats;
 
 use super::{
-    network::{NODES, Network, PUBLISHER, READER, next, noise, piece, soon},
+    count, median, milliseconds,
+    network::{NODES, Network, PUBLISHER, READER},
+    percentile,
     report::Report,
 };
 
@@ -18,59 +20,81 @@ const SIZE: usize = 1024;
 const AT_ONCE: usize = 8;
 /// Circuits in reserve before each fetch.
 const CIRCUITS: usize = 1;
+/// Hops of a circuit.
+const CIRCUIT_HOPS: f64 = 3.0;
+/// A line's delay each way, so that a round trip takes 25 ms.
+const ONE_WAY: Duration = Duration::from_micros(12_500);
+/// What is allowed for each hop of the way, in round trips.
+const ALLOWED: f64 = 1.15;
+
+/// One fetch: its time, ms, and the routing hops behind its exit.
+struct Fetch {
+    time: f64,
+    hops: f64,
+}
 
 /// Measures.
 ///
 /// # Errors
 /// When a file does not come through.
 pub async fn bench(report: &mut Report) -> anyhow::Result<()> {
-    let network = Network::start("bench-latency", NODES, None).await?;
-    let (publisher, reader) = (&network.0[PUBLISHER], &network.0[READER]);
-    let mut uris = Vec::new();
-    let mut running = tokio::task::JoinSet::new();
-    for number in 0..FILES {
-        if running.len() >= AT_ONCE
-            && let Some(done) = running.join_next().await
-        {
-            uris.push(done??);
-        }
-        let client = publisher.client.clone();
-        running.spawn(async move {
-            let source = piece(noise(number, SIZE).into());
-            let inserted = client.insert(
-                source,
-                Default::default(),
-                warren_node::client::Reporter::ignored(),
-            );
-            anyhow::Ok((number, inserted.await?.uri))
-        });
-    }
-    while let Some(done) = running.join_next().await {
-        uris.push(done??);
-    }
+    let fetches = fetches(None).await?;
+    let times = || fetches.iter().map(|fetch| fetch.time);
+    report.add("latency.first_byte", median(times()), "ms");
+    report.add("latency.first_byte.fastest", percentile(times(), 0), "ms");
+    report.add("latency.first_byte.p90", percentile(times(), 90), "ms");
+    // The exit had the block itself: circuit and datastore alone.
+    let circuit = fetches.iter().filter(|fetch| fetch.hops < 0.5);
+    report.add(
+        "latency.first_byte.circuit",
+        median(circuit.map(|fetch| fetch.time)),
+        "ms, no routing hop",
+    );
 
-    let mut waits = Vec::new();
-    for (number, uri) in uris {
-        reader.circuits(CIRCUITS).await?;
-        let start = Instant::now();
-        let content = soon("a root", reader.client.open(&uri)).await??;
-        let mut stream = content.stream(0..u64::MAX);
-        let first = soon("the first byte", next(&mut stream)).await?;
-        waits.push(start.elapsed());
-        let whole = first.transpose()?.unwrap_or_default();
-        ensure!(whole == noise(number, SIZE), "what came out is not what went in");
-    }
-    waits.sort_unstable();
-    let at = |part: usize| milliseconds(waits[(waits.len() - 1) * part / 100]);
-    report.add("latency.first_byte", at(50), "ms");
-    report.add("latency.first_byte.fastest", at(0), "ms");
-    report.add("latency.first_byte.p90", at(90), "ms");
-    network.end();
+    let fetches = self::fetches(Some(ONE_WAY)).await?;
+    let round_trip = 2.0 * milliseconds(ONE_WAY);
+    let way = |fetch: &Fetch| (CIRCUIT_HOPS + fetch.hops) * round_trip;
+    report.add(
+        "latency.emulated.first_byte",
+        median(fetches.iter().map(|fetch| fetch.time)),
+        "ms",
+    );
+    report.add(
+        "latency.emulated.hops",
+        median(fetches.iter().map(|fetch| CIRCUIT_HOPS + fetch.hops)),
+        "hops, circuit and routing",
+    );
+    report.add(
+        "latency.emulated.ratio",
+        median(fetches.iter().map(|fetch| fetch.time / way(fetch))),
+        "x hops x round trip",
+    );
+    report.add(
+        "latency.emulated.beyond",
+        median(fetches.iter().map(|fetch| fetch.time - ALLOWED * way(fetch))),
+        "ms beyond 1.15 x hops x round trip",
+    );
     Ok(())
 }
 
-/// A time in milliseconds.
-#[must_use]
-pub fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+async fn fetches(delay: Option<Duration>) -> anyhow::Result<Vec<Fetch>> {
+    let network = Network::start_apart("bench-latency", NODES, None, delay).await?;
+    let (publisher, reader) = (&network.0[PUBLISHER], &network.0[READER]);
+    let uris = publisher.insert_noise(0..FILES, SIZE, AT_ONCE).await?;
+    let mut fetches = Vec::new();
+    for uri in uris {
+        reader.circuits(CIRCUITS).await?;
+        let before = network.routed().await?;
+        let time = milliseconds(reader.fetch(&uri, SIZE, |_| {}).await?);
+        let hops = hops(&before, &network.routed().await?);
+        fetches.push(Fetch { time, hops });
+    }
+    network.end();
+    Ok(fetches)
+}
+
+/// Routing hops of the searches that a fetch began.
+fn hops(before: &RouterStats, after: &RouterStats) -> f64 {
+    let searches = after.exit_fetches - before.exit_fetches;
+    count(after.forwarded - before.forwarded) / count(searches.max(1))
 }

@@ -1,15 +1,16 @@
-//! Eight real nodes in this process, all linked, with loopback sockets and datastores between and below them.
+//! Real nodes in this process, with loopback sockets and datastores between and below them: eight that are all linked, unless told otherwise.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use futures_core::Stream;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use warren_keys::Uri;
 use warren_node::{
     client::{ByteStream, Client, ContentStream, InsertOptions, Network as _, Reporter, Source},
@@ -17,12 +18,16 @@ use warren_node::{
 };
 use warren_proto::{descriptor::NodeReference, routing::RouterStats};
 
+use super::line::Line;
+
 /// Nodes of a network.
 pub const NODES: usize = 8;
 /// The node that inserts, and the one that fetches.
 pub const PUBLISHER: usize = 1;
 /// See [`PUBLISHER`].
 pub const READER: usize = 6;
+/// Links that each node of a larger network is to have before it is used: the least that a node strives for.
+const LINKS: usize = 20;
 /// Nothing that the benchmarks wait for takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what cannot be waited for.
@@ -34,6 +39,7 @@ pub struct Member {
     pub node: Arc<NodeHandle>,
     /// Its client.
     pub client: Client,
+    _line: Option<Line>,
     // Removed last.
     _folder: TempDir,
 }
@@ -72,22 +78,44 @@ impl Network {
     /// # Errors
     /// When a node does not start, or they do not find each other.
     pub async fn start(name: &str, count: usize, seed: Option<NodeReference>) -> anyhow::Result<Self> {
+        Self::start_apart(name, count, seed, None).await
+    }
+
+    /// The same with a line before each node that delays every byte, both ways.
+    ///
+    /// # Errors
+    /// As [`Network::start`].
+    pub async fn start_apart(
+        name: &str,
+        count: usize,
+        seed: Option<NodeReference>,
+        delay: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         let mut members: Vec<Member> = Vec::with_capacity(count);
         let mut seeds: Vec<_> = seed.into_iter().collect();
         for _ in 0..count {
             let folder = tempfile::tempdir()?;
-            let node = Arc::new(Node::start(config(name, &folder, seeds.clone())).await?);
+            let line = delay.map(Line::listen).transpose()?;
+            let config = NodeConfig {
+                advertise: line.iter().map(|line| line.address).collect(),
+                ..config(name, &folder, seeds.clone())
+            };
+            let node = Arc::new(Node::start(config).await?);
+            if let (Some(line), Some(listening)) = (&line, node.listening().first()) {
+                line.lead_to(*listening);
+            }
             if seeds.is_empty() {
                 seeds = node.references();
             }
             members.push(Member {
                 client: Client::new(node.jobs(), folder.path()),
                 node,
+                _line: line,
                 _folder: folder,
             });
         }
         let network = Self(members);
-        network.linked(count - 1).await?;
+        network.linked(LINKS.min(count - 1)).await?;
         Ok(network)
     }
 
@@ -150,20 +178,90 @@ impl Member {
         .await?
     }
 
-    /// Inserts bytes.
+    /// Inserts a file.
     ///
     /// # Errors
     /// When the insert fails.
     pub async fn insert(&self, source: Source) -> anyhow::Result<Uri> {
-        let options = InsertOptions::default();
-        let inserted = self.client.insert(source, options, Reporter::ignored());
-        Ok(inserted.await.context("an insert failed")?.uri)
+        insert(self.client.clone(), source).await
+    }
+
+    /// Inserts files of noise, `size` bytes each, with the seeds `seeds`, `at_once` at a time; gives their keys in the order of the seeds.
+    ///
+    /// # Errors
+    /// When an insert fails.
+    pub async fn insert_noise(
+        &self,
+        seeds: std::ops::Range<u64>,
+        size: usize,
+        at_once: usize,
+    ) -> anyhow::Result<Vec<Uri>> {
+        let mut uris = Vec::new();
+        let mut running = JoinSet::new();
+        for seed in seeds {
+            if running.len() >= at_once
+                && let Some(done) = running.join_next().await
+            {
+                uris.push(done??);
+            }
+            let client = self.client.clone();
+            running.spawn(async move {
+                let uri = insert(client, piece(noise(seed, size).into())).await?;
+                anyhow::Ok((seed, uri))
+            });
+        }
+        while let Some(done) = running.join_next().await {
+            uris.push(done??);
+        }
+        uris.sort_by_key(|(seed, _)| *seed);
+        Ok(uris.into_iter().map(|(_, uri)| uri).collect())
+    }
+
+    /// Fetches a file of `size` bytes.
+    ///
+    /// # Errors
+    /// As [`fetch`].
+    pub async fn fetch(&self, uri: &Uri, size: usize, take: impl FnMut(&[u8])) -> anyhow::Result<Duration> {
+        fetch(&self.client, uri, size, take).await
+    }
+}
+
+async fn insert(client: Client, source: Source) -> anyhow::Result<Uri> {
+    let options = InsertOptions::default();
+    let inserted = client.insert(source, options, Reporter::ignored());
+    Ok(inserted.await.context("an insert failed")?.uri)
+}
+
+/// Fetches a file of `size` bytes and passes its pieces on. Gives the time to the first byte.
+///
+/// # Errors
+/// When it does not come, or has another size. The client has held it against its hash.
+pub async fn fetch(
+    client: &Client,
+    uri: &Uri,
+    size: usize,
+    mut take: impl FnMut(&[u8]),
+) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let content = soon("a file's root", client.open(uri)).await??;
+    let mut stream = content.stream(0..u64::MAX);
+    let mut first = None;
+    let mut came = 0;
+    while let Some(piece) = soon("a file's bytes", next(&mut stream)).await? {
+        let piece = piece?;
+        first.get_or_insert_with(|| begun.elapsed());
+        came += piece.len();
+        take(&piece);
+    }
+    ensure!(came == size, "{came} of {size} bytes came out");
+    match first {
+        Some(time) => Ok(time),
+        None => bail!("an empty file has no first byte"),
     }
 }
 
 /// A source of one piece.
-#[must_use]
-pub fn piece(bytes: Bytes) -> Source {
+fn piece(bytes: Bytes) -> Source {
     struct Once(Option<Bytes>);
     impl Stream for Once {
         type Item = std::io::Result<Bytes>;
@@ -179,7 +277,7 @@ pub fn piece(bytes: Bytes) -> Source {
 }
 
 /// The next piece of a file.
-pub async fn next(stream: &mut ContentStream) -> Option<Result<Bytes, warren_node::client::FetchError>> {
+async fn next(stream: &mut ContentStream) -> Option<Result<Bytes, warren_node::client::FetchError>> {
     std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)).await
 }
 

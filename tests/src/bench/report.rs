@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use super::{median, targets};
+
 /// One figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Figure {
@@ -20,8 +22,32 @@ pub struct Figure {
 pub enum Bound {
     /// The figure is to be this or more.
     AtLeast,
+    /// The figure is to be this or less.
+    AtMost,
     /// The figure is to be less.
     Below,
+}
+
+impl Bound {
+    /// As people write it.
+    #[must_use]
+    pub const fn sign(self) -> &'static str {
+        match self {
+            Self::AtLeast => ">=",
+            Self::AtMost => "<=",
+            Self::Below => "<",
+        }
+    }
+
+    /// Whether a value is on the good side.
+    #[must_use]
+    pub fn admits(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::AtLeast => value >= limit,
+            Self::AtMost => value <= limit,
+            Self::Below => value < limit,
+        }
+    }
 }
 
 /// What a figure is to reach.
@@ -47,20 +73,12 @@ pub struct Report {
     pub load: [f64; 2],
     /// The figures, in the order in which they were taken.
     pub figures: Vec<Figure>,
+    /// What could not be measured, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The targets.
     pub targets: Vec<Target>,
 }
-
-/// What this stage of the project is to reach.
-const TARGETS: [(&str, Bound, f64, &str); 7] = [
-    ("net.in.speed", Bound::AtLeast, 20.0, "MB/s"),
-    ("net.out.speed", Bound::AtLeast, 30.0, "MB/s"),
-    ("net.in.ratio", Bound::Below, 3.0, "x floor"),
-    ("net.out.ratio", Bound::Below, 3.0, "x floor"),
-    ("idle.resident", Bound::Below, 30.0, "MB"),
-    ("idle.start", Bound::Below, 200.0, "ms"),
-    ("latency.first_byte", Bound::Below, 50.0, "ms"),
-];
 
 impl Report {
     /// Adds a figure.
@@ -72,6 +90,11 @@ impl Report {
         });
     }
 
+    /// Says what could not be measured.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
     /// A figure by its name.
     #[must_use]
     pub fn figure(&self, name: &str) -> Option<f64> {
@@ -81,29 +104,38 @@ impl Report {
 
     /// Holds the figures against the targets.
     pub fn judge(&mut self) {
-        self.targets = TARGETS
-            .iter()
-            .map(|&(name, bound, limit, unit)| {
-                let measured = self.figure(name);
-                let (sign, met) = match bound {
-                    Bound::AtLeast => (">=", measured.map(|value| value >= limit)),
-                    Bound::Below => ("<", measured.map(|value| value < limit)),
-                };
-                Target {
-                    name: name.to_owned(),
-                    measured,
-                    target: format!("{sign} {limit} {unit}"),
-                    met,
-                }
-            })
-            .collect();
+        self.targets = targets::judge(self);
     }
 
-    /// Two runs side by side: a line for each figure that both have.
+    /// The targets that were measured and missed.
+    pub fn missed(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| target.met == Some(false))
+    }
+
+    /// Several runs as one: of each figure the median over those that have it.
+    #[must_use]
+    pub fn merge(runs: &[Self]) -> Self {
+        let mut merged = Self::default();
+        for figure in runs.iter().flat_map(|run| &run.figures) {
+            if merged.figure(&figure.name).is_none() {
+                let values = runs.iter().filter_map(|run| run.figure(&figure.name));
+                merged.add(figure.name.clone(), median(values), &figure.unit);
+            }
+        }
+        for note in runs.iter().flat_map(|run| &run.notes) {
+            if !merged.notes.contains(note) {
+                merged.notes.push(note.clone());
+            }
+        }
+        merged
+    }
+
+    /// Two runs side by side: a line for each figure that both have, then the figures that only one has, and the targets that changed
+    /// sides.
     #[must_use]
     pub fn compare(&self, later: &Self) -> String {
         let mut text = format!(
-            "{:<32} {:>12} {:>12} {:>8}\nload {:>40} {:>12}\n",
+            "{:<36} {:>12} {:>12} {:>8}\nload {:>44} {:>12}\n",
             "",
             "first",
             "second",
@@ -116,9 +148,27 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
-                "{name:<32} {value:>12.3} {then:>12.3} {:>8.3}  {unit}",
+                "{name:<36} {value:>12.3} {then:>12.3} {:>8.3}  {unit}",
                 then / value
             );
+        }
+        for (which, here, there) in [("first", self, later), ("second", later, self)] {
+            let only = here
+                .figures
+                .iter()
+                .filter(|figure| there.figure(&figure.name).is_none());
+            for Figure { name, value, unit } in only {
+                let _ = writeln!(text, "{name:<36} {value:>12.3}  {unit}, only in the {which}");
+            }
+        }
+        for target in &self.targets {
+            let then = later.targets.iter().find(|then| then.name == target.name);
+            if let (Some(was), Some(is)) = (target.met, then.and_then(|then| then.met))
+                && was != is
+            {
+                let verdict = if is { "met, was missed" } else { "MISSED, was met" };
+                let _ = writeln!(text, "target {:<29} {verdict}", target.name);
+            }
         }
         text
     }
@@ -127,13 +177,16 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Figure { name, value, unit } in &self.figures {
-            writeln!(f, "{name:<32} {value:>12.3} {unit}")?;
+            writeln!(f, "{name:<36} {value:>12.3} {unit}")?;
         }
         writeln!(
             f,
             "\n{} processors, load {:.1} to {:.1}",
             self.processors, self.load[0], self.load[1]
         )?;
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
         for Target {
             name,
             measured,
@@ -143,7 +196,7 @@ impl fmt::Display for Report {
         {
             if let (Some(measured), Some(met)) = (measured, met) {
                 let verdict = if *met { "met" } else { "MISSED" };
-                writeln!(f, "target {name:<25} {measured:>12.3}  {target:<14} {verdict}")?;
+                writeln!(f, "target {name:<29} {measured:>12.3}  {target:<14} {verdict}")?;
             }
         }
         Ok(())
@@ -155,29 +208,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_judged_by_their_side_and_only_when_measured() {
-        let mut report = Report::default();
-        report.add("net.in.speed", 20.0, "MB/s");
-        report.add("net.in.ratio", 3.0, "x floor");
-        report.judge();
-        let met = |name: &str| {
-            let target = report.targets.iter().find(|target| target.name == name);
-            target.and_then(|target| target.met)
-        };
-        assert_eq!(met("net.in.speed"), Some(true));
-        assert_eq!(met("net.in.ratio"), Some(false));
-        assert_eq!(met("net.out.speed"), None);
-        let back: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
-        assert_eq!(back, report);
-    }
-
-    #[test]
-    fn comparison_lists_what_both_have() {
+    fn comparison_lists_what_both_have_and_what_one_lacks() {
         let (mut first, mut second) = (Report::default(), Report::default());
         first.add("a", 2.0, "s");
         first.add("b", 1.0, "s");
         second.add("a", 3.0, "s");
+        for (report, time) in [(&mut first, 0.5), (&mut second, 1.5)] {
+            report.add("open.time", time, "s");
+            report.judge();
+        }
         let text = first.compare(&second);
-        assert!(text.contains("1.500") && !text.contains("\nb"), "{text}");
+        assert!(
+            text.contains("1.500") && text.contains("only in the first"),
+            "{text}"
+        );
+        assert!(text.contains("MISSED, was met"), "{text}");
+    }
+
+    #[test]
+    fn runs_merge_to_their_medians() {
+        let run = |value| {
+            let mut report = Report::default();
+            report.add("a", value, "s");
+            report.note("b was left out".into());
+            report
+        };
+        let mut runs = [run(3.0), run(1.0), run(2.0)];
+        runs[1].add("c", 7.0, "s");
+        let merged = Report::merge(&runs);
+        assert_eq!((merged.figure("a"), merged.figure("c")), (Some(2.0), Some(7.0)));
+        assert_eq!(merged.notes.len(), 1);
     }
 }
