@@ -79,6 +79,7 @@ impl CircuitClient {
             secrets: Arc::new(secrets),
             network,
             dialled: Some(node.node),
+            remote: Some(SocketAddr::new(ip, node.port)),
             seed: *blake3::hash(&seed.to_le_bytes()).as_bytes(),
         };
         let begun = Instant::now();

@@ -8,7 +8,7 @@ mod own;
 mod plain;
 mod redb;
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use anyhow::ensure;
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use warren_keys::{BLOCK_SIZE, RoutingKey};
 use super::{
     count, megabytes,
     meter::{Cost, Meter, resident_own},
+    milliseconds,
     network::noise,
     report::Report,
     space,
@@ -166,7 +167,8 @@ fn run<C: Contender>(report: &mut Report, blocks: u64) -> anyhow::Result<()> {
     let memory = || resident_own(std::process::id()).unwrap_or(0);
     let empty = memory();
     let block = Bytes::from(noise(6, BLOCK_SIZE));
-    let mut contender = C::open(&folder, blocks)?;
+    let capacity = blocks + MIXED / PUTS_IN_MIX;
+    let mut contender = C::open(&folder, capacity)?;
 
     let meter = Meter::start();
     for number in 0..blocks {
@@ -217,11 +219,18 @@ fn run<C: Contender>(report: &mut Report, blocks: u64) -> anyhow::Result<()> {
     contender.close()?;
     report.add(
         format!("store.{}.disk", C::NAME),
-        count(space::used(&folder)?) / count((blocks + MIXED / PUTS_IN_MIX) * BLOCK_SIZE as u64),
+        count(space::used(&folder)?) / count(capacity * BLOCK_SIZE as u64),
         "bytes a byte of blocks",
     );
+    let begun = Instant::now();
+    let mut contender = C::open(&folder, capacity)?;
+    report.add(
+        format!("store.{}.open", C::NAME),
+        milliseconds(begun.elapsed()),
+        "ms",
+    );
+    // What opening has read is forgotten too.
     space::forget(&folder)?;
-    let mut contender = C::open(&folder, blocks)?;
     let meter = Meter::start();
     for turn in 0..COLD {
         contender.get(&Name::new(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % blocks))?;
