@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use warren_keys::{BlockId, Location};
 
 use super::{
-    limits::{RELIEF, WARDENS},
+    limits::{HAND_OVER_RANK, RELIEF, WARDENS},
     view::{Online, View},
 };
 use crate::{
@@ -188,12 +188,12 @@ fn to_ask(holder: bool, online: &[Online]) -> Vec<Online> {
     }
 }
 
-/// Which newcomers a hand-over asks about a block: none if there are wardens enough who are nearer than this node.
+/// Which newcomers a hand-over asks about a block: the nearest, to whom requests come first. None if there are wardens enough who are nearer than this node.
 fn for_newcomers(online: &[Online], newcomers: &[Location]) -> Vec<Online> {
     let (new, old): (Vec<Online>, Vec<Online>) =
         online.iter().partition(|who| newcomers.contains(&who.place));
     if old.iter().filter(|who| who.nearer).count() < WARDENS {
-        new
+        new.into_iter().filter(|who| who.rank < HAND_OVER_RANK).collect()
     } else {
         Vec::new()
     }
@@ -210,6 +210,7 @@ mod tests {
                 place: Location::new(n),
                 link: LinkId(n),
                 nearer: *nearer,
+                rank: usize::try_from(n).unwrap(),
             })
             .collect()
     }
@@ -289,7 +290,8 @@ mod tests {
         };
         assert_eq!(asked(&new(0)), [0]);
         assert_eq!(asked(&new(2)), [0; 0]);
-        assert_eq!(asked(&[Location::new(0), Location::new(2)]), [0, 2]);
+        assert_eq!(asked(&[Location::new(0), Location::new(1)]), [0, 1]);
+        assert_eq!(asked(&[Location::new(0), Location::new(2)]), [0]);
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(600);
 pub const HAND_OVER_AFTER: Duration = Duration::from_secs(600);
 /// Time in which a hand-over walks the store, as far as the budget allows.
 pub(super) const HAND_OVER_TIME: Duration = Duration::from_secs(2 * 3600);
+/// A hand-over brings a newcomer what it is one of so many nearest to, so that requests for it end well there. The rest of
+/// what it should keep is no hurry, and the census's business.
+pub(super) const HAND_OVER_RANK: usize = 2;
 /// Newcomers that one walk serves. More are left to the census.
 pub(super) const MAX_NEWCOMERS: usize = 16;
 

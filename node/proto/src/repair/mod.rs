@@ -51,7 +51,7 @@ use self::{
     push::Pushes,
     serve::Guests,
     turn::Disk,
-    view::View,
+    view::{Standing, View},
     walk::{Census, HandOvers},
 };
 pub use self::{
@@ -133,9 +133,8 @@ impl Repair {
         me: Location,
         stores: bool,
         limits: RepairLimits,
-        mut rng: ChaCha20Rng,
+        rng: ChaCha20Rng,
     ) -> Self {
-        let first = now + jittered(&mut rng, START_DELAY);
         Self {
             me,
             stores,
@@ -144,7 +143,7 @@ impl Repair {
             earlier: 0,
             members: Members::new(me),
             view: None,
-            census: Census::new(wall, None, first),
+            census: Census::first(now, wall),
             hand_overs: HandOvers::default(),
             held: 0,
             // Half, so that restarts do not add up to more than the rate.
@@ -166,7 +165,10 @@ impl Repair {
         self.begun = now;
         self.earlier = memory.uptime;
         self.members.restore(self.moment(now, wall), &memory.members);
-        self.census = Census::new(wall, memory.census, self.census.next);
+        if let Some(mark) = memory.census {
+            let delay = jittered(&mut self.rng, START_DELAY);
+            self.census = Census::resume(now, wall, mark, delay);
+        }
     }
 
     /// A link to a neighbour is up. `stores`: whether that node keeps blocks.
@@ -349,24 +351,27 @@ impl Repair {
         // Who does not store has no business in knowing.
         let answerable = self.stores && self.members.place_of(from).is_some();
         let view = self.view(moment);
-        let near: Vec<bool> = blocks
-            .iter()
-            .map(|block| answerable && view.near(block.key.location()))
-            .collect();
-        let selected = serve::selected(blocks, &near);
+        let standing = |block: &BlockId| match answerable {
+            true => view.standing(block.key.location()),
+            false => Standing::Far,
+        };
+        let standings: Vec<Standing> = blocks.iter().map(standing).collect();
+        let selected = serve::selected(blocks, &standings);
         if selected.is_empty() {
             let holdings = vec![Holding::Foreign; blocks.len()];
             self.send(from, RepairMessage::Holdings { id, holdings });
             return;
         }
         let ticket = self.ask_store(StoreQuestion::Holds(selected));
-        self.guests.asking(ticket, from, id, near);
+        self.guests.asking(ticket, from, id, standings);
     }
 
     /// A neighbour brings a block.
     fn brought(&mut self, moment: Moment, from: LinkId, id: RequestId, block: Block) {
         let key = block.key().location();
-        let welcome = self.stores && self.members.place_of(from).is_some() && self.view(moment).near(key);
+        let welcome = self.stores
+            && self.members.place_of(from).is_some()
+            && self.view(moment).standing(key) != Standing::Far;
         let receipt = if !welcome {
             Receipt::Refused
         } else if self.guests.may_bring(moment.now, from) {

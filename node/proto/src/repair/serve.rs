@@ -11,6 +11,7 @@ use super::{
     limits::{
         ASKED_AT_ONCE, ASKED_PER_DAY, BROUGHT_AT_ONCE, BROUGHT_PER_DAY, MAX_ASKING, MAX_WRITING, PUSH_COST,
     },
+    view::Standing,
 };
 use crate::{
     ids::{LinkId, RequestId, StoreTicket},
@@ -46,26 +47,22 @@ struct Guest {
 pub(super) struct Question {
     pub(super) link: LinkId,
     pub(super) id: RequestId,
-    /// For each block asked about, whether the datastore was asked.
-    near: Vec<bool>,
+    /// What this node is to each block asked about.
+    standings: Vec<Standing>,
 }
 
 impl Question {
     /// The answer, from what the datastore says about the blocks that it was asked about.
     pub(super) fn holdings(&self, held: &[bool]) -> Option<Vec<Holding>> {
-        if held.len() != self.near.iter().filter(|near| **near).count() {
-            return None;
-        }
         let mut held = held.iter();
-        let answers = self
-            .near
-            .iter()
-            .map(|near| match near.then(|| held.next()).flatten() {
-                None => Holding::Foreign,
-                Some(true) => Holding::Held,
-                Some(false) => Holding::Lacking,
-            });
-        Some(answers.collect())
+        let answers = self.standings.iter().map(|standing| {
+            Some(match (standing, *standing != Standing::Far && *held.next()?) {
+                (Standing::Far, _) | (Standing::Near, false) => Holding::Foreign,
+                (Standing::Near | Standing::Holder, true) => Holding::Held,
+                (Standing::Holder, false) => Holding::Lacking,
+            })
+        });
+        answers.collect()
     }
 }
 
@@ -101,9 +98,15 @@ impl Guests {
                 .is_some_and(|guest| guest.asked.take(now, ASKED, count as u64, 0))
     }
 
-    /// Notes a question for the datastore. `near`: for each block, whether it is asked about.
-    pub(super) fn asking(&mut self, ticket: StoreTicket, link: LinkId, id: RequestId, near: Vec<bool>) {
-        self.questions.insert(ticket, Question { link, id, near });
+    /// Notes a question for the datastore, which was asked about all blocks that are not far.
+    pub(super) fn asking(
+        &mut self,
+        ticket: StoreTicket,
+        link: LinkId,
+        id: RequestId,
+        standings: Vec<Standing>,
+    ) {
+        self.questions.insert(ticket, Question { link, id, standings });
     }
 
     pub(super) fn asked(&mut self, ticket: StoreTicket) -> Option<Question> {
@@ -134,10 +137,10 @@ impl Guests {
 }
 
 /// Those blocks of a question that are to be looked up.
-pub(super) fn selected(blocks: &[BlockId], near: &[bool]) -> Vec<BlockId> {
-    let pairs = blocks.iter().zip(near);
+pub(super) fn selected(blocks: &[BlockId], standings: &[Standing]) -> Vec<BlockId> {
+    let pairs = blocks.iter().zip(standings);
     pairs
-        .filter(|(_, near)| **near)
+        .filter(|(_, standing)| **standing != Standing::Far)
         .map(|(block, _)| *block)
         .collect()
 }
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!(asked as u64, ASKED_AT_ONCE / 64);
         assert!(guests.may_ask(Time(0), b, 64));
         for n in 0..MAX_ASKING as u64 {
-            guests.asking(StoreTicket(n), b, RequestId(n), vec![true]);
+            guests.asking(StoreTicket(n), b, RequestId(n), vec![Standing::Holder]);
         }
         assert!(!guests.may_ask(Time(0), b, 1));
         assert!(guests.asked(StoreTicket(0)).is_some() && guests.may_ask(Time(0), b, 1));
@@ -176,10 +179,17 @@ mod tests {
         let question = Question {
             link: LinkId(1),
             id: RequestId(1),
-            near: vec![true, false, true],
+            standings: vec![
+                Standing::Holder,
+                Standing::Far,
+                Standing::Holder,
+                Standing::Near,
+                Standing::Near,
+            ],
         };
-        let answer = question.holdings(&[true, false]).unwrap();
-        assert_eq!(answer, [Holding::Held, Holding::Foreign, Holding::Lacking]);
+        let answer = question.holdings(&[true, false, true, false]).unwrap();
+        let (held, foreign) = (Holding::Held, Holding::Foreign);
+        assert_eq!(answer, [held, foreign, Holding::Lacking, held, foreign]);
         assert!(question.holdings(&[true]).is_none());
     }
 }

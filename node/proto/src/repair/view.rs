@@ -23,6 +23,16 @@ struct Seat {
     settled: bool,
 }
 
+/// What a node is to a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// One of the nearest members.
+    Holder,
+    /// Not one of them, though others may see it so.
+    Near,
+    Far,
+}
+
 /// Another holder of a block that is online.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Online {
@@ -30,6 +40,8 @@ pub(super) struct Online {
     pub(super) link: LinkId,
     /// Whether it is nearer to the key than this node.
     pub(super) nearer: bool,
+    /// Members nearer than it, this node included.
+    pub(super) rank: usize,
 }
 
 /// Who is to keep a block.
@@ -73,13 +85,18 @@ impl View {
             others.truncate(count);
         }
         others.sort_unstable_by_key(|(distance, seat)| (*distance, seat.place));
-        let online = others.iter().filter_map(|(distance, seat)| {
-            Some(Online {
-                place: seat.place,
-                link: seat.link?,
-                nearer: *distance < own,
-            })
-        });
+        let online = others
+            .iter()
+            .enumerate()
+            .filter_map(|(before, (distance, seat))| {
+                let nearer = *distance < own;
+                Some(Online {
+                    place: seat.place,
+                    link: seat.link?,
+                    nearer,
+                    rank: before + usize::from(!nearer),
+                })
+            });
         Holders {
             me,
             relieved: self.seats.iter().filter(settled).count() >= COPIES,
@@ -87,9 +104,13 @@ impl View {
         }
     }
 
-    /// Whether this node is, as far as views may differ, among the nearest to `key`.
-    pub(super) fn near(&self, key: Location) -> bool {
-        self.rank(key) < NEAR_RANK
+    /// What this node is to `key`.
+    pub(super) fn standing(&self, key: Location) -> Standing {
+        match self.rank(key) {
+            0..COPIES => Standing::Holder,
+            COPIES..NEAR_RANK => Standing::Near,
+            _ => Standing::Far,
+        }
     }
 
     /// Whether this node and a member at `place` may have to keep the same block: fewer than [`COPIES`] members between.
@@ -153,8 +174,8 @@ mod tests {
         let holders = view.holders(Location::new(1190));
         assert_eq!(links(&holders), [1200, 1300, 1400]);
         assert!(holders.me && !holders.relieved);
-        let nearer: Vec<bool> = holders.online.iter().map(|online| online.nearer).collect();
-        assert_eq!(nearer, [true, true, false]);
+        let nearer = holders.online.iter().map(|online| (online.nearer, online.rank));
+        assert_eq!(nearer.collect::<Vec<_>>(), [(true, 0), (true, 2), (false, 4)]);
 
         let holders = view.holders(Location::new(1600));
         assert_eq!(links(&holders), [1600, 1500, 1700, 1400, 1800]);
@@ -165,8 +186,9 @@ mod tests {
     #[test]
     fn near_is_wider_than_holding() {
         let view = view(5000, &[], true);
-        assert!(view.near(Location::new(1310)) && !view.holders(Location::new(1310)).me);
-        assert!(!view.near(Location::new(1510)));
+        assert_eq!(view.standing(Location::new(1190)), Standing::Holder);
+        assert_eq!(view.standing(Location::new(1310)), Standing::Near);
+        assert_eq!(view.standing(Location::new(1510)), Standing::Far);
     }
 
     #[test]

@@ -50,16 +50,28 @@ fn portion(time: Duration, part: u64, whole: u64) -> Duration {
 }
 
 impl Census {
-    /// Goes on where `mark` says, at `next` at the earliest.
-    pub(super) fn new(wall: WallTime, mark: Option<CensusMark>, next: Time) -> Self {
-        let fresh = CensusMark {
-            started: wall,
+    /// The first census of a node: not before it has had a day to learn who is around, the absent too.
+    pub(super) fn first(now: Time, wall: WallTime) -> Self {
+        let started = WallTime(wall.0.saturating_add(DAY.as_secs()));
+        let mark = CensusMark {
+            started,
             ..CensusMark::default()
         };
-        let mut mark = mark.unwrap_or(fresh);
+        Self {
+            mark,
+            next: now + DAY,
+        }
+    }
+
+    /// Goes on where an earlier run stopped, after `delay` at the earliest.
+    pub(super) fn resume(now: Time, wall: WallTime, mut mark: CensusMark, delay: Duration) -> Self {
         // The clock was ahead when this was written.
         mark.started = mark.started.min(WallTime(wall.0.saturating_add(DAY.as_secs())));
-        Self { mark, next }
+        let early = Duration::from_secs(mark.started.0.saturating_sub(wall.0));
+        Self {
+            mark,
+            next: now + early.max(delay),
+        }
     }
 
     /// A slice of `count` blocks has been read.
@@ -217,25 +229,25 @@ mod tests {
     #[test]
     fn a_round_takes_a_day_whatever_the_size() {
         for held in [0, 5, 100, 10_000, 300_000] {
-            let mut census = Census::new(WallTime(EPOCH), None, Time(0));
-            let ends = rounds(&mut census, held, 5 * 24 * HOUR);
+            let mut census = Census::first(Time(0), WallTime(EPOCH));
+            let ends = rounds(&mut census, held, 6 * 24 * HOUR);
             assert_eq!(ends.len(), 5, "{held}: {ends:?}");
         }
     }
 
     #[test]
     fn who_is_on_a_third_of_the_time_keeps_up_and_a_long_absence_is_no_stampede() {
-        let mut census = Census::new(WallTime(EPOCH), None, Time(0));
+        let mut census = Census::first(Time(0), WallTime(EPOCH));
         let mut ends = Vec::new();
-        for day in 0..6 {
+        for day in 0..7 {
             let on = day * 24 * HOUR;
-            census = Census::new(moment(on).wall, Some(census.mark), moment(on).now);
+            census = Census::resume(moment(on).now, moment(on).wall, census.mark, Duration::ZERO);
             ends.extend(rounds(&mut census, 10_000, on + 8 * HOUR));
         }
         assert!(ends.len() >= 5, "{ends:?}");
         // A month later: one round, a quarter of a day long, and then a day each.
         let back = 40 * 24 * HOUR;
-        let mut census = Census::new(moment(back).wall, Some(census.mark), moment(back).now);
+        let mut census = Census::resume(moment(back).now, moment(back).wall, census.mark, Duration::ZERO);
         let ends = rounds(&mut census, 10_000, back + 48 * HOUR);
         assert!((2..=3).contains(&ends.len()), "{ends:?}");
         assert!(ends[1] - ends[0] > 20 * HOUR);
