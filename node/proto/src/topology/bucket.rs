@@ -23,6 +23,11 @@ impl Bucket {
         }
     }
 
+    /// Whether one could be taken out.
+    pub(super) fn has_one(&self, now: Time) -> bool {
+        Self { ..*self }.take(now, 1)
+    }
+
     /// Takes `count` out, if there are so many.
     pub(super) fn take(&mut self, now: Time, count: u32) -> bool {
         let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Whether strangers can dial this node, and at which address (protocol §7.8).
+//! Whether strangers can dial this node, and at which address (protocol §7.7).
 //!
 //! Whoever accepts a link tells the dialler which address it sees. And a node whose own dials alone do not show it asks some of
 //! those it has dialled to dial it back, at the address that they see its link come from: so nobody can be made to dial anybody
@@ -273,7 +273,7 @@ impl Topology {
             .flatten()
             .map(|remote| SocketAddr::new(remote.ip(), port))
             .filter(|address| port != 0 && (allow_private || is_public(address.ip())));
-        let link_key = self.directory.find(&node).map(|known| known.link_key);
+        let link_key = self.directory.find(&node).map(|known| known.descriptor.link_key);
         let room = self.evidence.dialling.len() < BACK_DIALS && !self.dialling.is_open(&node);
         let (Some(address), Some(link_key), true) =
             (target, link_key, room && self.evidence.dials.take(now, 1))

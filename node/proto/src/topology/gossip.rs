@@ -1,18 +1,24 @@
 //! How descriptors spread: what is new is passed on to a few neighbours, and neighbours are asked for what was missed.
 //!
-//! Passing on reaches nearly everybody within a few rounds of [`SPREAD_INTERVAL`]. Asking makes up for the rest, and for what
-//! was said before this node came. Both are limited for each link, so a flood costs only its own link.
+//! Only what this node itself keeps is passed on. In a network that fits into directories this reaches nearly everybody within a
+//! few rounds of [`SPREAD_INTERVAL`]. In a larger one each node keeps a bounded sample, so what it hears, keeps and passes on is
+//! bounded too, whatever the size of the network; nodes of the own neighbourhood are passed on to near neighbours, who need
+//! them. Asking makes up for the rest, and for what was said before this node came. All is limited for each link, so a flood
+//! costs only its own link.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
 
+use rand_core::Rng;
 use warren_keys::{Location, NodeId};
 
 use super::{
     Topology, TopologyOutput,
-    directory::Added,
-    limits::{FIRST_ASK, MAX_ASK, MAX_FRESH, SPREAD_INTERVAL, SPREAD_LINKS},
+    directory::{Added, Source},
+    limits::{
+        ANSWER_TIME, FEW_KNOWN, FIRST_ASK, LEARN_ASK, MAX_ASK, MAX_FRESH, SPREAD_INTERVAL, SPREAD_LINKS,
+    },
 };
 use crate::{
     descriptor::Descriptor,
@@ -22,10 +28,19 @@ use crate::{
     wire::{Frame, MAX_DESCRIPTORS},
 };
 
+/// What has to be passed on.
+#[derive(Debug)]
+struct Fresh {
+    node: NodeId,
+    /// Who brought it.
+    from: Option<LinkId>,
+    /// Not in the sample: only near neighbours care.
+    near: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Gossip {
-    /// What has to be passed on, and who brought it.
-    fresh: VecDeque<(NodeId, Option<LinkId>)>,
+    fresh: VecDeque<Fresh>,
     queued: BTreeSet<NodeId>,
     spread_at: Time,
     ask_at: Time,
@@ -43,9 +58,9 @@ impl Gossip {
         }
     }
 
-    pub(super) fn push(&mut self, node: NodeId, from: Option<LinkId>) {
+    pub(super) fn push(&mut self, node: NodeId, from: Option<LinkId>, near: bool) {
         if self.fresh.len() < MAX_FRESH && self.queued.insert(node) {
-            self.fresh.push_back((node, from));
+            self.fresh.push_back(Fresh { node, from, near });
         }
     }
 
@@ -55,39 +70,82 @@ impl Gossip {
         self.ask_at = self.ask_at.min(now + FIRST_ASK);
     }
 
+    /// An answer came; as long as a good part of it is new, the next question follows soon.
+    fn learnt(&mut self, now: Time, new: usize, of: usize, known: usize) {
+        if new > 0 && new * 4 >= of {
+            self.ask_pause = if known < FEW_KNOWN { FIRST_ASK } else { LEARN_ASK };
+            self.ask_at = self.ask_at.min(now + self.ask_pause);
+        }
+    }
+
     pub(super) fn next_spread(&self) -> Option<Time> {
         (!self.fresh.is_empty()).then_some(self.spread_at)
     }
 
-    fn next_batch(&mut self, now: Time) -> Vec<(NodeId, Option<LinkId>)> {
+    fn next_batch(&mut self, now: Time) -> Vec<Fresh> {
         self.spread_at = now + SPREAD_INTERVAL;
         let batch: Vec<_> = self
             .fresh
             .drain(..self.fresh.len().min(MAX_DESCRIPTORS))
             .collect();
-        for (node, _) in &batch {
-            self.queued.remove(node);
+        for fresh in &batch {
+            self.queued.remove(&fresh.node);
         }
         batch
     }
 }
 
 impl Topology {
-    /// A neighbour asks for descriptors, or brings some.
+    /// A neighbour asks about the network, or tells of it.
     pub fn gossip(&mut self, now: Time, wall: WallTime, from: LinkId, frame: Frame) {
         match frame {
             Frame::AskDescriptors { near } => self.answer_ask(now, wall, from, near),
             Frame::Descriptors(descriptors) => self.hear(now, wall, from, descriptors),
+            Frame::Announce(announce) => self.hear_announce(now, wall, from, *announce),
+            Frame::Announced { id, descriptors } => self.hear_announced(now, wall, from, id, descriptors),
             Frame::Observed(seen) => self.hear_observed(from, seen),
             Frame::AskDialBack { port } => self.asked_to_dial_back(now, from, port),
             Frame::DialedBack(result) => self.hear_dialed_back(now, from, result),
-            // The link machine passes on nothing else as gossip.
+            // The link machine passes on nothing else as the topology's.
             _ => {}
         }
     }
 
+    /// Takes a descriptor into the directory, and passes it on if that changed anything.
+    pub(super) fn learn(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        descriptor: Descriptor,
+        source: Source,
+    ) -> Added {
+        let (node, at) = (descriptor.identity, descriptor.location());
+        let (links, entries, announcing) = (&self.links, &self.entries, &self.announcing);
+        let in_use = |node: &Descriptor| {
+            links.to(&node.identity).is_some()
+                || entries.contains(&node.identity)
+                || announcing.is_guest(node.location())
+        };
+        let added = self.directory.add(now, wall, descriptor, source, in_use);
+        // What a large network answers is old news there.
+        let old = matches!(source, Source::Answer(_)) && self.directory.is_selective();
+        if added != Added::Ignored && !old {
+            let near = !self.directory.would_sample(at);
+            self.gossip.push(node, source.link(), near);
+        }
+        added
+    }
+
     fn hear(&mut self, now: Time, wall: WallTime, from: LinkId, descriptors: Vec<Descriptor>) {
-        let mut news = false;
+        let Some(link) = self.links.find_mut(from) else {
+            return;
+        };
+        let node = link.node;
+        let asked = link
+            .asked
+            .take_if(|at| now.since(*at) < ANSWER_TIME && descriptors.len() > 1)
+            .is_some();
+        let (mut new, mut heard) = (0, 0);
         for descriptor in descriptors.into_iter().take(MAX_DESCRIPTORS) {
             let allowed = self
                 .links
@@ -96,13 +154,28 @@ impl Topology {
             if !allowed {
                 break;
             }
-            news |= self.learn(wall, descriptor, Some(from)) == Added::New;
+            let source = match (descriptor.identity == node, asked) {
+                (true, _) => Source::Itself(from),
+                (false, true) => Source::Answer(from),
+                (false, false) => Source::Told(from),
+            };
+            heard += 1;
+            new += usize::from(self.learn(now, wall, descriptor, source) == Added::New);
         }
-        if news {
+        if asked {
+            self.gossip.learnt(now, new, heard, self.directory.len());
+        } else if new > 0 && !self.directory.is_selective() && self.directory.len() < FEW_KNOWN {
             self.gossip.hurry(now);
+        }
+        if new > 0 {
             self.replan(now);
             self.output.push_back(TopologyOutput::Grown);
         }
+    }
+
+    /// Whether a node is worth telling others of, save itself.
+    pub(super) fn is_worth_telling(&self, now: Time, wall: WallTime, node: &Descriptor) -> bool {
+        !node.addresses.is_empty() && node.is_current(wall) && self.is_fit(now, &node.identity)
     }
 
     fn answer_ask(&mut self, now: Time, wall: WallTime, from: LinkId, near: Location) {
@@ -113,66 +186,71 @@ impl Topology {
         if !link.asks.take(now, 1) {
             return;
         }
-        let others: Vec<NodeId> = self
-            .directory
-            .sample(MAX_DESCRIPTORS / 2, &mut self.rng)
-            .collect();
-        let useful = |node: &NodeId| {
-            *node != asker
-                && self.is_fit(now, node)
-                && self
-                    .directory
-                    .find(node)
-                    .is_some_and(|known| known.is_current(wall))
-        };
-        let nearest = self.directory.nearest(near).map(|(_, node)| node).filter(useful);
-        let mut chosen: BTreeSet<NodeId> = nearest.take(MAX_DESCRIPTORS / 2).collect();
-        chosen.extend(others.into_iter().filter(useful));
-        let answer: Vec<Descriptor> = chosen
-            .iter()
-            .filter_map(|node| self.directory.find(node))
-            .cloned()
-            .collect();
-        if !answer.is_empty() {
-            self.output
-                .push_back(TopologyOutput::Send(from, Frame::Descriptors(answer)));
+        let drawn = self.directory.draw(MAX_DESCRIPTORS / 2, &mut self.rng);
+        let useful = |node: &&Descriptor| node.identity != asker && self.is_worth_telling(now, wall, node);
+        let nearest = self.directory.nearest(near).map(|entry| &entry.descriptor);
+        let mut chosen: BTreeMap<NodeId, Descriptor> = BTreeMap::new();
+        for descriptor in nearest
+            .filter(useful)
+            .take(MAX_DESCRIPTORS / 2)
+            .chain(drawn.into_iter().filter(useful))
+        {
+            chosen.insert(descriptor.identity, descriptor.clone());
+        }
+        if !chosen.is_empty() {
+            let answer = Frame::Descriptors(chosen.into_values().collect());
+            self.output.push_back(TopologyOutput::Send(from, answer));
         }
     }
 
-    pub(super) fn ask(&mut self, link: LinkId, near: Location) {
-        self.output
-            .push_back(TopologyOutput::Send(link, Frame::AskDescriptors { near }));
+    pub(super) fn ask(&mut self, now: Time, id: LinkId, near: Location) {
+        if let Some(link) = self.links.find_mut(id) {
+            link.asked = Some(now);
+            self.output
+                .push_back(TopologyOutput::Send(id, Frame::AskDescriptors { near }));
+        }
     }
 
     /// Passes a batch of news on. Nobody gets back what it brought itself.
     pub(super) fn spread(&mut self, now: Time) {
         let batch = self.gossip.next_batch(now);
-        for to in sample(&mut self.rng, self.links.ids(), SPREAD_LINKS) {
-            let news = batch.iter().filter(|(_, from)| *from != Some(to));
-            let descriptors: Vec<Descriptor> = news
-                .filter_map(|(node, _)| self.directory.find(node).cloned())
-                .collect();
-            if !descriptors.is_empty() {
-                self.output
-                    .push_back(TopologyOutput::Send(to, Frame::Descriptors(descriptors)));
+        let near: Vec<LinkId> = self.near_links();
+        let all = sample(&mut self.rng, self.links.ids(), SPREAD_LINKS);
+        let near = sample(&mut self.rng, near, SPREAD_LINKS);
+        let mut news: BTreeMap<LinkId, Vec<Descriptor>> = BTreeMap::new();
+        for fresh in &batch {
+            let Some(entry) = self.directory.find(&fresh.node) else {
+                continue;
+            };
+            let receivers = if fresh.near { &near } else { &all };
+            for to in receivers.iter().filter(|to| fresh.from != Some(**to)) {
+                news.entry(*to).or_default().push(entry.descriptor.clone());
             }
+        }
+        for (to, descriptors) in news {
+            self.output
+                .push_back(TopologyOutput::Send(to, Frame::Descriptors(descriptors)));
         }
     }
 
-    /// Asks a random neighbour now and then: mostly for the own neighbourhood, sometimes for another part of the ring.
+    fn near_links(&self) -> Vec<LinkId> {
+        let near = self.plan.near.iter();
+        near.filter_map(|node| self.links.to(node)).collect()
+    }
+
+    /// Asks a neighbour now and then: mostly a near one for the own neighbourhood, sometimes any for another part of the ring.
     pub(super) fn ask_around(&mut self, now: Time) {
         if now < self.gossip.ask_at {
             return;
         }
-        let links = self.links.ids();
+        let (mut links, mut point) = (self.near_links(), self.here);
+        if links.is_empty() || below(&mut self.rng, 3) == 0 {
+            (links, point) = (self.links.ids(), Location::new(self.rng.next_u64()));
+        }
         let Some(link) = links.get(below(&mut self.rng, links.len())) else {
             return;
         };
-        let near = match below(&mut self.rng, 3) {
-            0 => Location::new(rand_core::Rng::next_u64(&mut self.rng)),
-            _ => self.here,
-        };
-        self.ask(*link, near);
+        self.ask(now, *link, point);
         self.gossip.ask_at = now + jittered(&mut self.rng, self.gossip.ask_pause);
         self.gossip.ask_pause = (self.gossip.ask_pause * 2).min(MAX_ASK);
     }

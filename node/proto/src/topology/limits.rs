@@ -20,10 +20,14 @@ pub(super) const ENOUGH_LINKS: usize = 4;
 
 /// Descriptors kept. A sample of this size holds all near nodes and enough exits for any client: 1.5 MiB.
 pub const MAX_KNOWN: usize = 4096;
-/// The nearest nodes on each side are never displaced by others.
+/// The nearest nodes on each side are kept whatever their rank.
 pub(super) const SHELTERED_PER_SIDE: usize = 32;
-/// Attempts at finding a descriptor that may be displaced.
-pub(super) const DISPLACE_TRIES: usize = 16;
+/// Steps of the search for them: so many nodes that turned out not to be there are walked over.
+pub(super) const SHELTER_WALK: usize = 256;
+/// Newer descriptors of one node that neighbours may bring in a short time: its address may change a few times as it starts.
+pub(super) const RENEWAL_BURST: u8 = 4;
+/// Seconds after which they may bring another one. So nobody can make the network pass on a descriptor each second.
+pub(super) const RENEWAL_PAUSE: u32 = 600;
 
 /// Own dials at a time. More would look like a scan, and a home router would suffer.
 pub(super) const MAX_DIALS: usize = 24;
@@ -32,6 +36,11 @@ pub(super) const MAX_DIALS: usize = 24;
 pub(super) const DIAL_BURST: u32 = 48;
 /// See [`DIAL_BURST`].
 pub(super) const DIAL_RATE: u32 = 2;
+/// Dials for the ring of nodes that one link told of at once; one a second after that. Who tells of nodes that do not
+/// exist must not keep this node from those that others tell of.
+pub(super) const TOLD_BURST: u32 = 32;
+/// See [`TOLD_BURST`].
+pub(super) const TOLD_RATE: u32 = 1;
 /// A dial that the driver has not ended after this time counts as failed.
 pub(super) const DIAL_TIME: Duration = Duration::from_secs(60);
 /// Pause after the first failed dial; doubles with each further one.
@@ -70,6 +79,10 @@ pub(super) const WITNESSES: usize = 16;
 pub(super) const PLAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How often pings, asks, expiry and redials are looked after.
 pub(super) const UPKEEP: Duration = Duration::from_secs(1);
+/// The same while nothing is missing.
+pub(super) const CALM_UPKEEP: Duration = Duration::from_secs(4);
+/// A node that has just started is not calm.
+pub(super) const CALM_AFTER: Duration = Duration::from_secs(60);
 
 /// A link is pinged this often (half to one and a half of it)…
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -85,10 +98,48 @@ pub(super) const SPREAD_LINKS: usize = 6;
 pub(super) const MAX_FRESH: usize = 256;
 /// A node that knows fewer asks every new neighbour; one that knows more asks only the near ones at once.
 pub(super) const FEW_KNOWN: usize = 128;
-/// First and shortest time between asks; doubles as long as nothing changes.
+/// First and shortest time between asks; doubles as long as little is new.
 pub(super) const FIRST_ASK: Duration = Duration::from_secs(1);
+/// Time between asks while answers are full of news, once [`FEW_KNOWN`] are known: thousands are known within minutes.
+pub(super) const LEARN_ASK: Duration = Duration::from_secs(4);
 /// Longest time between asks.
-pub(super) const MAX_ASK: Duration = Duration::from_secs(60);
+pub(super) const MAX_ASK: Duration = Duration::from_secs(120);
+/// Descriptors that come within this time of an ask are taken for the answer.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Most hops of an announcement, as of a request (protocol §7.3).
+pub(super) const MAX_ANNOUNCE_HTL: u8 = 18;
+/// Time that each further hop of an announcement has for its answer; whoever waits longest gives up last.
+pub(super) const ANNOUNCE_STEP: Duration = Duration::from_millis(400);
+/// Nodes on each side of its target that the answer to an announcement names: twice the near ones, since some may be gone.
+pub(super) const ANNOUNCED_PER_SIDE: usize = 8;
+/// Announcements of one link that are heard at once, and each second after that. A joining node sends a dozen through each.
+pub(super) const ANNOUNCE_BURST: u32 = 24;
+/// See [`ANNOUNCE_BURST`].
+pub(super) const ANNOUNCE_RATE: u32 = 4;
+/// Announcements of others that a node sends on at once, and each second after that; beyond, it answers them itself with what it
+/// knows, and so refers newcomers to others. This bounds what a seed has to do, however many join through it.
+pub(super) const FORWARD_BURST: u32 = 128;
+/// See [`FORWARD_BURST`].
+pub(super) const FORWARD_RATE: u32 = 64;
+/// Announcements that are open.
+pub(super) const MAX_FORWARDS: usize = 256;
+/// Announcements that came over one link and are open.
+pub(super) const MAX_FORWARDS_PER_LINK: usize = 32;
+/// First pause between rounds of own announcements; doubles each time, as long as nothing near changes.
+pub(super) const FIRST_ANNOUNCE: Duration = Duration::from_secs(2);
+/// Rounds are at least so far apart, whatever happens.
+pub(super) const LEAST_ANNOUNCE: Duration = Duration::from_secs(1);
+/// Longest pause between rounds: what this node missed is found after that.
+pub(super) const MAX_ANNOUNCE: Duration = Duration::from_secs(1800);
+/// Empty parts of the ring that one round announces into.
+pub(super) const TARGETS_A_ROUND: usize = 8;
+/// Nodes of answers are kept so long whatever their rank: time enough to link to them.
+pub(super) const GUEST_TIME: Duration = Duration::from_secs(60);
+/// Such nodes at a time: what the rounds of half a minute bring.
+pub(super) const MAX_GUESTS: usize = 256;
+/// Before this time parts of the ring in which nobody is known may yet be served by announcements; after it, random nodes stand in.
+pub(super) const FILL_AFTER: Duration = Duration::from_secs(8);
 /// Descriptors that one link may bring at once, and each second after that. A full answer has 32.
 pub(super) const GOSSIP_BURST: u32 = 512;
 /// See [`GOSSIP_BURST`].

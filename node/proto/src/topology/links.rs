@@ -9,7 +9,10 @@ use warren_keys::{Location, NodeId};
 use super::{
     addresses::Group,
     bucket::Bucket,
-    limits::{ASK_BURST, ASK_RATE, EXTEND_BURST, EXTEND_RATE, GOSSIP_BURST, GOSSIP_RATE},
+    limits::{
+        ANNOUNCE_BURST, ANNOUNCE_RATE, ASK_BURST, ASK_RATE, EXTEND_BURST, EXTEND_RATE, GOSSIP_BURST,
+        GOSSIP_RATE, TOLD_BURST, TOLD_RATE,
+    },
 };
 use crate::{ids::LinkId, time::Time};
 
@@ -34,6 +37,11 @@ pub(super) struct Link {
     pub(super) circuit: Option<Time>,
     pub(super) gossip: Bucket,
     pub(super) asks: Bucket,
+    pub(super) announces: Bucket,
+    /// Dials of nodes that it told of.
+    pub(super) told: Bucket,
+    /// When this node asked it for descriptors, until the answer came.
+    pub(super) asked: Option<Time>,
     /// When the peer last asked to be dialled back.
     pub(super) asked_back: Option<Time>,
     pub(super) extends: Bucket,
@@ -54,6 +62,9 @@ impl Link {
             round_trip: None,
             circuit: None,
             gossip: Bucket::new(now, GOSSIP_BURST, GOSSIP_RATE),
+            announces: Bucket::new(now, ANNOUNCE_BURST, ANNOUNCE_RATE),
+            told: Bucket::new(now, TOLD_BURST, TOLD_RATE),
+            asked: None,
             asked_back: None,
             asks: Bucket::new(now, ASK_BURST, ASK_RATE),
             extends: Bucket::new(now, EXTEND_BURST, EXTEND_RATE),

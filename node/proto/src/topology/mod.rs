@@ -6,6 +6,7 @@
 //! - `directory`: the signed descriptors that are known
 //! - `ring`: which links the ring needs
 //! - `dialling`, `links`, `bans`: dials and their failures, links, offenders
+//! - `announce`: how a node finds its place, from one link on
 //! - `gossip`: how descriptors spread
 //! - `upkeep`: pings, redials, what goes when there are too many links
 //! - `addresses`, `access`: what is dialled for strangers; whom the operator lets in
@@ -24,6 +25,7 @@
 
 mod access;
 mod addresses;
+mod announce;
 mod bans;
 mod bucket;
 mod dialling;
@@ -50,13 +52,17 @@ pub use self::{
     limits::{LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
 };
 use self::{
+    announce::Announcing,
     bans::Bans,
     bucket::Bucket,
     dialling::Dialling,
-    directory::{Added, Directory},
+    directory::{Directory, Source},
     evidence::Evidence,
     gossip::Gossip,
-    limits::{DIAL_BURST, DIAL_RATE, FEW_KNOWN, PING_INTERVAL, PLAN_DELAY, SHORT_LINK, UPKEEP},
+    limits::{
+        CALM_AFTER, CALM_UPKEEP, DIAL_BURST, DIAL_RATE, ENOUGH_LINKS, FEW_KNOWN, PING_INTERVAL, PLAN_DELAY,
+        SHORT_LINK, UPKEEP,
+    },
     links::{Link, Links, replaces},
     ring::Plan,
 };
@@ -80,6 +86,8 @@ pub struct TopologySettings {
     pub long_per_side: usize,
     /// Descriptors kept.
     pub max_known: usize,
+    /// How often a link is pinged, within half to one and a half of it.
+    pub ping_interval: Duration,
     /// Whether private and loopback addresses are dialled because a stranger named them.
     pub allow_private: bool,
     /// Whether the bound on neighbours of one network holds for private and loopback addresses too.
@@ -99,6 +107,7 @@ impl Default for TopologySettings {
             near_per_side: NEAR_PER_SIDE,
             long_per_side: LONG_PER_SIDE,
             max_known: MAX_KNOWN,
+            ping_interval: PING_INTERVAL,
             allow_private: false,
             strict_private: false,
             port: None,
@@ -184,10 +193,12 @@ pub struct Topology {
     ring_dials: Bucket,
     bans: Bans,
     gossip: Gossip,
+    announcing: Announcing,
     evidence: Evidence,
     plan: Plan,
     /// Nodes that this node's own client enters the network by.
     entries: BTreeSet<NodeId>,
+    started: Time,
     plan_at: Option<Time>,
     planned: Time,
     expired: Time,
@@ -207,9 +218,9 @@ impl Topology {
         mut rng: ChaCha20Rng,
     ) -> Self {
         let me = own.identity;
-        let mut directory = Directory::new(me, settings.max_known);
+        let mut directory = Directory::new(me, settings.max_known, &mut rng);
         for descriptor in known {
-            directory.add(wall, descriptor, |_| false, &mut rng);
+            directory.add(now, wall, descriptor, Source::Memory, |_| false);
         }
         Self {
             me,
@@ -222,9 +233,11 @@ impl Topology {
             ring_dials: Bucket::new(now, DIAL_BURST, DIAL_RATE),
             bans: Bans::default(),
             gossip: Gossip::new(now),
+            announcing: Announcing::new(now),
             evidence: Evidence::new(now),
             plan: Plan::default(),
             entries: BTreeSet::new(),
+            started: now,
             plan_at: Some(now),
             planned: now,
             expired: now,
@@ -310,7 +323,7 @@ impl Topology {
         if let Some((earlier, _)) = earlier {
             self.close(now, earlier);
         }
-        let next_ping = now + jittered(&mut self.rng, PING_INTERVAL);
+        let next_ping = now + jittered(&mut self.rng, self.settings.ping_interval);
         let link = Link {
             remote,
             group: address.and_then(|address| group(address, self.settings.strict_private)),
@@ -321,12 +334,16 @@ impl Topology {
             self.close(now, id);
             return false;
         }
-        self.learn(wall, peer, Some(id));
+        self.learn(now, wall, peer, Source::Itself(id));
+        self.directory.set_suspect(&node, false);
         if self.directory.len() < FEW_KNOWN || self.is_near(&node) {
-            self.ask(id, self.here);
+            self.ask(now, id, self.here);
+            self.gossip.hurry(now);
+        }
+        if self.links.len() <= ENOUGH_LINKS {
+            self.announcing.hurry(now);
         }
         self.note_arrival(now, id, remote, dialled);
-        self.gossip.hurry(now);
         self.replan(now);
         true
     }
@@ -345,6 +362,7 @@ impl Topology {
         } else if !short {
             self.dialling.forgive(&link.node);
         }
+        self.lost(now, id, &link.node);
         self.replan(now);
     }
 
@@ -355,6 +373,7 @@ impl Topology {
             self.dialled_back(&node, DialResult::Failed);
         } else if self.dialling.is_open(&node) {
             self.dialling.failed(now, node, &mut self.rng);
+            self.directory.set_suspect(&node, true);
             self.replan(now);
         }
     }
@@ -448,20 +467,22 @@ impl Topology {
 
     /// All that is known.
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
-        self.directory.iter()
+        self.directory.iter().map(|entry| &entry.descriptor)
     }
 
-    /// What the own client may build circuits from: nodes that are linked, or not known to be out of reach.
+    /// What the own client may build circuits from: of the sample of the network, nodes that are linked or not known to be out of
+    /// reach. Neighbours are among them only as often as anybody.
     pub fn fit(&self, now: Time) -> impl Iterator<Item = &Descriptor> {
         self.directory
-            .iter()
+            .sampled()
             .filter(move |descriptor| self.is_fit(now, &descriptor.identity))
     }
 
-    /// One of [`Topology::fit`].
+    /// The descriptor of a node that is known and fit, whether in the sample or not.
     #[must_use]
     pub fn fit_one(&self, now: Time, node: &NodeId) -> Option<&Descriptor> {
-        self.directory.find(node).filter(|_| self.is_fit(now, node))
+        let entry = self.directory.find(node).filter(|_| self.is_fit(now, node));
+        entry.map(|entry| &entry.descriptor)
     }
 
     fn is_fit(&self, now: Time, node: &NodeId) -> bool {
@@ -488,17 +509,30 @@ impl Topology {
     /// When [`Topology::handle_timeout`] must be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.plan_at, self.gossip.next_spread(), Some(self.upkeep_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        let announcing = Some(self.announcing.next_due());
+        [
+            self.plan_at,
+            self.gossip.next_spread(),
+            Some(self.upkeep_at),
+            announcing,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Looks after everything that is due.
     pub fn handle_timeout(&mut self, now: Time, wall: WallTime) {
         if self.upkeep_at <= now {
-            self.upkeep_at = now + jittered(&mut self.rng, UPKEEP);
             self.upkeep(now, wall);
+            let calm = self.plan.missing.is_empty()
+                && self.dialling.open() == 0
+                && now.since(self.started) >= CALM_AFTER;
+            let pause = if calm { CALM_UPKEEP } else { UPKEEP };
+            self.upkeep_at = now + jittered(&mut self.rng, pause);
+        }
+        if self.announcing.next_due() <= now {
+            self.announcements_due(now, wall);
         }
         if self.gossip.next_spread().is_some_and(|at| at <= now) {
             self.spread(now);
@@ -511,25 +545,23 @@ impl Topology {
 
     /// Gives a link up: forgotten here, closed by the driver.
     fn close(&mut self, now: Time, id: LinkId) {
-        if self.links.remove(id).is_some() {
+        if let Some(link) = self.links.remove(id) {
             self.output.push_back(TopologyOutput::Close(id));
+            self.lost(now, id, &link.node);
             self.replan(now);
+        }
+    }
+
+    /// A link is not there any more.
+    fn lost(&mut self, now: Time, id: LinkId, node: &NodeId) {
+        self.announcements_lost(now, id);
+        if self.plan.near.contains(node) && self.links.to(node).is_none() {
+            self.announcing.hurry(now);
         }
     }
 
     fn replan(&mut self, now: Time) {
         self.plan_at.get_or_insert(now + PLAN_DELAY);
-    }
-
-    /// Takes a descriptor into the directory, and passes it on if that changed anything.
-    fn learn(&mut self, wall: WallTime, descriptor: Descriptor, from: Option<LinkId>) -> Added {
-        let node = descriptor.identity;
-        let in_use = |node: &NodeId| self.links.to(node).is_some() || self.entries.contains(node);
-        let added = self.directory.add(wall, descriptor, in_use, &mut self.rng);
-        if added != Added::Ignored {
-            self.gossip.push(node, from);
-        }
-        added
     }
 
     /// Starts a dial of a stranger, if it has an address that may be dialled.

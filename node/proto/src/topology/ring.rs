@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use warren_keys::{Location, NodeId};
 
-use super::directory::Directory;
-use crate::random::{below, sample};
+use super::directory::{Directory, Entry};
+use crate::{
+    descriptor::Descriptor,
+    random::{below, sample},
+};
 
 /// Half the ring.
 const FARTHEST: u64 = 1 << 63;
@@ -20,10 +23,12 @@ const FARTHEST: u64 = 1 << 63;
 pub(super) struct Plan {
     /// Linked nodes that the ring needs: near, or the one that serves a part.
     pub(super) needed: BTreeSet<NodeId>,
-    /// Nodes to link to, most important first.
-    pub(super) missing: Vec<NodeId>,
     /// Near nodes among `needed`.
-    pub(super) near: usize,
+    pub(super) near: BTreeSet<NodeId>,
+    /// Nodes to link to, most important first.
+    pub(super) missing: Vec<Descriptor>,
+    /// A point in each part that has no link and in which nobody is known.
+    pub(super) empty: Vec<Location>,
 }
 
 /// How many links of each kind there are to be on each side.
@@ -58,36 +63,36 @@ impl Side {
 
 /// Plans the links of the node at `here`.
 ///
-/// `linked` are its links' nodes; `usable` says which other nodes could be linked to now.
+/// `linked` are its links' nodes; `usable` says which other nodes could be linked to now; with `fill` random nodes stand in for
+/// parts of the ring in which nobody is known.
 pub(super) fn plan(
     here: Location,
     shape: Shape,
     directory: &Directory,
     linked: &BTreeMap<NodeId, Location>,
-    usable: impl Fn(&NodeId) -> bool,
+    usable: impl Fn(&Entry) -> bool,
+    fill: bool,
     rng: &mut ChaCha20Rng,
 ) -> Plan {
     let mut plan = Plan::default();
-    let fits = |node: &NodeId| linked.contains_key(node) || usable(node);
-    let add = |plan: &mut Plan, node: NodeId| {
-        if linked.contains_key(&node) {
-            plan.needed.insert(node);
-        } else if !plan.missing.contains(&node) {
-            plan.missing.push(node);
-        }
-    };
+    let is_linked = |entry: &Entry| linked.contains_key(&entry.descriptor.identity);
     let mut starts = [(Side::Up, 1), (Side::Down, 1)];
     for (side, start) in &mut starts {
-        let walk: &mut dyn Iterator<Item = (Location, NodeId)> = match side {
+        let walk: &mut dyn Iterator<Item = &Entry> = match side {
             Side::Up => &mut directory.clockwise(here),
             Side::Down => &mut directory.anticlockwise(here),
         };
-        for (at, node) in walk.filter(|(_, node)| fits(node)).take(shape.near) {
-            add(&mut plan, node);
-            *start = (*start).max(side.reach(here, at));
+        let fits = walk.filter(|entry| is_linked(entry) || usable(entry));
+        for entry in fits.take(shape.near) {
+            if is_linked(entry) {
+                plan.needed.insert(entry.descriptor.identity);
+                plan.near.insert(entry.descriptor.identity);
+            } else {
+                plan.miss(&entry.descriptor);
+            }
+            *start = (*start).max(side.reach(here, entry.descriptor.location()));
         }
     }
-    plan.near = plan.needed.len();
     for (side, start) in starts {
         for part in 0..shape.long {
             let (from, to) = (cut(start, part, shape.long), cut(start, part + 1, shape.long));
@@ -107,25 +112,43 @@ pub(super) fn plan(
                     to
                 },
             );
+            let within = |entry: &&Entry| inside(entry.descriptor.location());
             let candidate = directory
                 .nearest(target)
-                .take_while(|(at, _)| inside(*at))
-                .chain(directory.clockwise(edge).take_while(|(at, _)| inside(*at)))
-                .find(|(_, node)| usable(node));
-            if let Some((_, node)) = candidate {
-                add(&mut plan, node);
+                .take_while(within)
+                .chain(directory.clockwise(edge).take_while(within))
+                .find(|entry| usable(entry));
+            match candidate {
+                Some(entry) => plan.miss(&entry.descriptor),
+                None if from < to => plan.empty.push(target),
+                None => {}
             }
         }
     }
     // Small networks, and parts of the ring that hold nobody: more links shorten paths all the same.
     let room = (2 * (shape.near + shape.long)).saturating_sub(linked.len() + plan.missing.len());
-    if room > 0 {
-        let spare = directory.iter().map(|descriptor| descriptor.identity);
-        let spare =
-            spare.filter(|node| !linked.contains_key(node) && !plan.missing.contains(node) && usable(node));
-        plan.missing.extend(sample(rng, spare.collect(), room));
+    if fill && room > 0 {
+        let spare = directory
+            .iter()
+            .filter(|entry| !is_linked(entry) && !plan.misses(&entry.descriptor) && usable(entry));
+        let spare: Vec<Descriptor> = spare.map(|entry| entry.descriptor.clone()).collect();
+        plan.missing.extend(sample(rng, spare, room));
     }
     plan
+}
+
+impl Plan {
+    fn misses(&self, node: &Descriptor) -> bool {
+        self.missing
+            .iter()
+            .any(|missing| missing.identity == node.identity)
+    }
+
+    fn miss(&mut self, node: &Descriptor) {
+        if !self.misses(node) {
+            self.missing.push(node.clone());
+        }
+    }
 }
 
 /// End of the `part`-th of `parts` parts: `start` times (half the ring / `start`) to the power of part/parts, the logarithm taken
@@ -168,12 +191,15 @@ fn scaled(rng: &mut ChaCha20Rng, most: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::limits::{LONG_PER_SIDE, NEAR_PER_SIDE, WANTED_LINKS},
+        super::{
+            directory::Source,
+            limits::{LONG_PER_SIDE, NEAR_PER_SIDE, WANTED_LINKS},
+        },
         *,
     };
     use crate::{
-        descriptor::{Descriptor, fixtures},
-        time::WallTime,
+        descriptor::fixtures,
+        time::{Time, WallTime},
     };
     use rand_core::SeedableRng;
 
@@ -184,15 +210,11 @@ mod tests {
 
     fn directory(nodes: u16) -> (Directory, Vec<Descriptor>) {
         let all: Vec<Descriptor> = (0..nodes).map(fixtures::node).collect();
-        let mut directory = Directory::new(all[0].identity, 4096);
         let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut directory = Directory::new(all[0].identity, 4096, &mut rng);
         for descriptor in &all {
-            directory.add(
-                WallTime(descriptor.published),
-                descriptor.clone(),
-                |_| false,
-                &mut rng,
-            );
+            let wall = WallTime(descriptor.published);
+            directory.add(Time(0), wall, descriptor.clone(), Source::Memory, |_| false);
         }
         (directory, all)
     }
@@ -217,23 +239,21 @@ mod tests {
         let here = all[0].location();
         let mut rng = ChaCha20Rng::seed_from_u64(2);
         let mut linked = BTreeMap::new();
-        let first = plan(here, SHAPE, &directory, &linked, |_| true, &mut rng);
+        let first = plan(here, SHAPE, &directory, &linked, |_| true, true, &mut rng);
         let mut by_distance: Vec<&Descriptor> = all[1..].iter().collect();
         by_distance.sort_by_key(|d| here.clockwise(d.location()));
         for near in by_distance.iter().take(4).chain(by_distance.iter().rev().take(4)) {
-            assert!(first.missing[..8].contains(&near.identity));
+            assert!(first.missing[..8].contains(near));
         }
         assert!(first.missing.len() >= WANTED_LINKS && first.missing.len() <= WANTED_LINKS + 8);
-        linked.extend(first.missing.iter().map(|node| (*node, node.location())));
-        let second = plan(here, SHAPE, &directory, &linked, |_| true, &mut rng);
-        assert_eq!((second.missing.len(), second.near), (0, 8));
+        linked.extend(first.missing.iter().map(|node| (node.identity, node.location())));
+        let second = plan(here, SHAPE, &directory, &linked, |_| true, true, &mut rng);
+        assert_eq!((second.missing.len(), second.near.len()), (0, 8));
         let gone = *second.needed.iter().next().unwrap();
         linked.remove(&gone);
-        assert!(
-            !plan(here, SHAPE, &directory, &linked, |node| *node != gone, &mut rng)
-                .missing
-                .contains(&gone)
-        );
+        let usable = |entry: &Entry| entry.descriptor.identity != gone;
+        let third = plan(here, SHAPE, &directory, &linked, usable, true, &mut rng);
+        assert!(third.missing.iter().all(|node| node.identity != gone));
     }
 
     #[test]
@@ -246,6 +266,7 @@ mod tests {
             &directory,
             &BTreeMap::new(),
             |_| true,
+            true,
             &mut rng,
         );
         assert_eq!(plan.missing.len(), 8);

@@ -8,7 +8,8 @@ use warren_keys::{Location, NodeId};
 use super::{
     Topology, TopologyOutput,
     addresses::{Group, group},
-    limits::{CIRCUIT_TIME, ENOUGH_LINKS, MAX_PER_GROUP, PING_INTERVAL, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
+    directory::Entry,
+    limits::{CIRCUIT_TIME, ENOUGH_LINKS, FILL_AFTER, MAX_PER_GROUP, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
     ring,
 };
 use crate::{
@@ -37,6 +38,7 @@ fn has_room(groups: &BTreeMap<Group, usize>, group: Option<Group>) -> bool {
 impl Topology {
     pub(super) fn upkeep(&mut self, now: Time, wall: WallTime) {
         for node in self.dialling.give_up(now, &mut self.rng) {
+            self.directory.set_suspect(&node, true);
             if self.evidence.is_dialling(&node) {
                 self.dialled_back(&node, DialResult::Failed);
             } else {
@@ -50,8 +52,9 @@ impl Topology {
         if now.since(self.expired) >= PLAN_INTERVAL {
             self.expired = now;
             let (links, entries) = (&self.links, &self.entries);
-            self.directory
-                .expire(wall, |node| links.to(node).is_some() || entries.contains(node));
+            self.directory.expire(wall, |node| {
+                links.to(&node.identity).is_some() || entries.contains(&node.identity)
+            });
         }
         if short || now.since(self.planned) >= PLAN_INTERVAL {
             self.plan_links(now, wall);
@@ -66,23 +69,31 @@ impl Topology {
         let mut groups = self.groups();
         let (directory, dialling, bans, links) = (&self.directory, &self.dialling, &self.bans, &self.links);
         let strict = self.settings.strict_private;
+        let fill = !self.directory.is_selective()
+            && (self.directory.len() < self.settings.wanted_links() || now.since(self.started) >= FILL_AFTER);
         let (allow_private, access) = (self.settings.allow_private, &self.settings.access);
         let shape = ring::Shape {
             near: self.settings.near_per_side,
             long: self.settings.long_per_side,
         };
-        let usable = |node: &NodeId| {
+        let exhausted: Vec<LinkId> = links
+            .iter()
+            .filter(|(_, link)| !link.told.has_one(now))
+            .map(|(id, _)| id)
+            .collect();
+        let usable = |entry: &Entry| {
+            let known = &entry.descriptor;
+            let node = &known.identity;
             !bans.is_banned(now, node)
                 && (dialling.is_open(node) || dialling.may_start(now, node))
-                && directory.find(node).is_some_and(|known| {
-                    known.is_current(wall)
-                        && links.to(node).is_none()
-                        && has_room(&groups, group_of(known, strict))
-                        && super::addresses::diallable(&known.addresses, allow_private)
-                            .any(|address| access.admits(node, Some(address.ip())))
-                })
+                && !exhausted.iter().any(|link| entry.is_from(*link))
+                && known.is_current(wall)
+                && links.to(node).is_none()
+                && has_room(&groups, group_of(known, strict))
+                && super::addresses::diallable(&known.addresses, allow_private)
+                    .any(|address| access.admits(node, Some(address.ip())))
         };
-        self.plan = ring::plan(self.here, shape, directory, &places, usable, &mut self.rng);
+        self.plan = ring::plan(self.here, shape, directory, &places, usable, fill, &mut self.rng);
         let room = self
             .settings
             .max_links
@@ -94,15 +105,18 @@ impl Topology {
             }
         }
         let missing = self.plan.missing.clone();
-        for node in missing.into_iter().take(room.min(DIALS_A_ROUND)) {
-            if !self.dialling.may_start(now, &node) {
+        for known in missing.into_iter().take(room.min(DIALS_A_ROUND)) {
+            let group = group_of(&known, strict);
+            if !self.dialling.may_start(now, &known.identity) || !has_room(&groups, group) {
                 continue;
             }
-            let Some(known) = self.directory.find(&node).cloned() else {
-                continue;
-            };
-            let group = group_of(&known, strict);
-            if !has_room(&groups, group) {
+            let teller = self.directory.find(&known.identity);
+            let teller =
+                teller.and_then(|entry| self.links.iter().map(|(id, _)| id).find(|id| entry.is_from(*id)));
+            let told = teller
+                .and_then(|id| self.links.find_mut(id))
+                .map(|link| &mut link.told);
+            if told.is_some_and(|told| !told.take(now, 1)) {
                 continue;
             }
             if !self.ring_dials.take(now, 1) {
@@ -139,10 +153,12 @@ impl Topology {
 
     /// How many nodes of each network are linked or being dialled.
     fn groups(&self) -> BTreeMap<Group, usize> {
-        let dialled = self
-            .dialling
-            .nodes()
-            .filter_map(|node| group_of(self.directory.find(node)?, self.settings.strict_private));
+        let dialled = self.dialling.nodes().filter_map(|node| {
+            group_of(
+                &self.directory.find(node)?.descriptor,
+                self.settings.strict_private,
+            )
+        });
         let mut groups = BTreeMap::new();
         for group in self
             .links
@@ -186,6 +202,7 @@ impl Topology {
         }
         for (id, node) in dead {
             self.dialling.failed(now, node, &mut self.rng);
+            self.directory.set_suspect(&node, true);
             self.close(now, id);
         }
     }
@@ -197,11 +214,12 @@ impl Topology {
         };
         if let Some((_, at)) = link.pinged.take_if(|(awaited, _)| *awaited == number) {
             link.round_trip = Some(now.since(at));
-            link.next_ping = now + jittered(&mut self.rng, PING_INTERVAL);
+            link.next_ping = now + jittered(&mut self.rng, self.settings.ping_interval);
         }
     }
 
-    /// Closes links beyond the wanted number that this node dialled for circuits which are over. The peer's dials are the
+    /// Closes links beyond the wanted number that this node dialled for circuits which are over, or for a part of the ring that
+    /// another link serves by now. The peer's dials are the
     /// peer's business, and stay as long as there is room.
     fn drop_superfluous(&mut self, now: Time) {
         if self.links.len() <= self.settings.wanted_links() {
@@ -209,7 +227,7 @@ impl Topology {
         }
         let over = |since: Time| now.since(since) >= CIRCUIT_TIME;
         let idle = self.links.iter().find(|(_, link)| {
-            link.dialled && link.circuit.is_some_and(over) && over(link.since) && !self.is_needed(&link.node)
+            link.dialled && link.circuit.is_none_or(over) && over(link.since) && !self.is_needed(&link.node)
         });
         if let Some((id, _)) = idle {
             self.close(now, id);

@@ -45,7 +45,7 @@ pub enum Frame {
     },
     /// Signed descriptors, as gossip or as an answer; at most [`MAX_DESCRIPTORS`].
     Descriptors(Vec<Descriptor>),
-    /// Somebody introduces itself to the nodes at a point of the ring (protocol §7.6).
+    /// Somebody introduces itself to the nodes at a point of the ring (protocol §7.7).
     Announce(Box<Announce>),
     /// The answer to an announcement, back along its path.
     Announced {

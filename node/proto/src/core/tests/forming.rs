@@ -25,7 +25,7 @@ pub(super) fn near(network: &Network, node: usize) -> Vec<usize> {
         .collect()
 }
 
-fn assert_near_links(network: &Network) {
+pub(super) fn assert_near_links(network: &Network) {
     let pairs = network.pairs();
     for node in (0..network.cores.len()).filter(|node| !network.is_gone(*node)) {
         for other in near(network, node) {

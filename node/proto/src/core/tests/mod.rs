@@ -2,6 +2,7 @@
 
 mod duties;
 mod forming;
+mod joining;
 mod membership;
 mod network;
 mod serving;

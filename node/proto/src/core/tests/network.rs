@@ -78,6 +78,8 @@ pub(super) struct Network {
     /// What cores said to links of circuits that no emulated circuit has.
     pub(super) commands: Vec<(usize, LinkId, LinkCommand)>,
     pub(super) descriptors_sent: u64,
+    /// Frames about the network that each node was sent, and took.
+    pub(super) heard: Vec<u64>,
     wakes: Vec<Option<Time>>,
     /// What has happened so far, where a test asks for it: costs as much as all the rest.
     pub(super) trace: Option<DefaultHasher>,
@@ -108,6 +110,7 @@ impl Network {
             dialled: Vec::new(),
             commands: Vec::new(),
             descriptors_sent: 0,
+            heard: Vec::new(),
             wakes: Vec::new(),
             trace: None,
             rng: ChaCha20Rng::seed_from_u64(seed),
@@ -150,6 +153,7 @@ impl Network {
         self.rng.fill_bytes(&mut seed);
         self.cores.push(Core::new(self.now, self.wall(), config, seed));
         self.stores.push(BTreeMap::new());
+        self.heard.push(0);
         self.wakes.push(None);
         self.drain(node);
         node
@@ -413,7 +417,10 @@ impl Network {
             }
             Frame::Pong(number) => LinkEvent::Pong(number),
             Frame::Routed(message) => LinkEvent::Routed(message),
-            gossip => LinkEvent::Gossip(gossip),
+            gossip => {
+                self.heard[node] += 1;
+                LinkEvent::Gossip(gossip)
+            }
         };
         self.event(node, link, event);
     }
