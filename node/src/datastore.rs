@@ -1,6 +1,12 @@
 //! The datastore as the store pool's backend: translates between what the core asks and what the disk does.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use warren_keys::{Block, BlockId};
 use warren_proto::core::api::{Shelf, StoreAnswer};
@@ -11,19 +17,28 @@ use crate::store_pool::Backend;
 /// The open datastore of a node.
 pub(crate) struct Datastore {
     store: Store,
-    /// Whether the last write or read failed; so that a full disk is one line in the log, not one for each block.
-    failing: AtomicBool,
+    /// What failed lately; so that a full disk is one line in the log, not one for each block.
+    trouble: Mutex<Option<Trouble>>,
     /// Blocks in the store region, counted once in a walk.
     held: AtomicU64,
 }
 
 const UNCOUNTED: u64 = u64::MAX;
 
+struct Trouble {
+    error: String,
+    last: Instant,
+}
+
+/// The datastore works again when something was kept so long after the last failure: on a full disk, blocks whose place is taken already
+/// are kept in between.
+const CALM: Duration = Duration::from_secs(10);
+
 impl Datastore {
     pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
-            failing: AtomicBool::new(false),
+            trouble: Mutex::default(),
             held: AtomicU64::new(UNCOUNTED),
         }
     }
@@ -37,16 +52,39 @@ impl Datastore {
     }
 
     fn failed(&self, error: &Error) -> StoreAnswer {
-        if !self.failing.swap(true, Ordering::Relaxed) {
+        let error = error.to_string();
+        let mut trouble = self.lock();
+        if trouble.is_none() {
             tracing::warn!(%error, "the datastore fails; this node answers that it cannot store until that is over");
         }
+        *trouble = Some(Trouble {
+            error,
+            last: Instant::now(),
+        });
         StoreAnswer::Failed
     }
 
     fn works(&self) {
-        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+        let mut trouble = self.lock();
+        if trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.last.elapsed() >= CALM)
+        {
+            *trouble = None;
             tracing::warn!("the datastore works again");
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is the matter with the disk, if anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let trouble = self.lock();
+        trouble
+            .as_ref()
+            .map(|trouble| format!("blocks could not be kept: {}", trouble.error))
     }
 }
 

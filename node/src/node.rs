@@ -184,6 +184,8 @@ pub struct NodeStatus {
     pub disk: warren_storage::Stats,
     /// What strangers sent in vain.
     pub rejections: Rejections,
+    /// What is wrong with this machine, in words for its owner; empty when all is well.
+    pub problems: Vec<String>,
 }
 
 impl NodeHandle {
@@ -235,7 +237,14 @@ impl NodeHandle {
             store: self.store.counts(),
             disk: self.store.backend().store().stats(),
             rejections: self.net.gate.rejections(),
+            problems: self.problems(),
         })
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let clock = self.net.wrong_clock().map(|wrong| wrong.to_string());
+        let disk = self.store.backend().trouble();
+        clock.into_iter().chain(disk).collect()
     }
 
     /// The nodes that one of the own circuits passes, entry first; empty when there is no such circuit. For its owner's eyes.

@@ -57,6 +57,9 @@ pub struct Status {
     pub rejected: u64,
     /// Requests and connections that the proxy and the control interface refused.
     pub refused: u64,
+    /// What is wrong with this machine, in words; empty when all is well.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// One region of the datastore.
@@ -124,6 +127,7 @@ impl Overview {
             exit: router.exit_fetches + router.exit_inserts,
             rejected: status.rejections.total(),
             refused: self.refusals.total(),
+            problems: status.problems,
         })
     }
 

@@ -50,7 +50,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn holds(&self, ids: &[BlockId]) -> StoreAnswer;
     /// Moves a block from the store region to the cache.
     fn demote(&self, id: &BlockId) -> StoreAnswer;
-    /// Makes all that was kept durable. Returns whether it worked.
+    /// Makes all that was kept durable. Returns whether it worked, and says itself why not: it is called again and again.
     fn sync(&self) -> bool;
 }
 
@@ -266,7 +266,9 @@ async fn flush<B: Backend>(shared: &Arc<Shared<B>>) {
     if !matches!(synced, Ok(true)) {
         shared.dirty.store(true, Ordering::Release);
         shared.wake_sync.notify_one();
-        tracing::warn!("the datastore could not be synced to disk; trying again");
+        if synced.is_err() {
+            tracing::warn!("syncing the datastore failed inside the program; trying again");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a running node does by the clock: saves what it knows of the network, signs its descriptor anew, and looks up the
-//! seeds that are named by host.
+//! What a running node does by the clock: saves what it knows of the network, signs its descriptor anew, looks up the seeds that
+//! are named by host, and says when the clock itself is wrong.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -11,7 +11,7 @@ use std::{
 use tokio::{net::lookup_host, time::sleep};
 use warren_proto::{
     core::api::DialTarget,
-    descriptor::{DESCRIPTOR_RENEWAL, Host, NodeReference, Statement},
+    descriptor::{Host, NodeReference, Statement, is_due, next_date},
 };
 
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 /// How often the clock is looked at. Coarse: a crash loses what was learned in this time, and the network tells it again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often this machine's clock is compared with those of others.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Addresses of one name that are tried.
 const MAX_RESOLVED: usize = 8;
 
@@ -31,6 +34,8 @@ pub(crate) struct Upkeep {
     state: Arc<State>,
     desk: Arc<Desk>,
     unresolved: Vec<NodeReference>,
+    /// What was said last about the clock.
+    clock_is_wrong: bool,
     /// Of what was saved last.
     saved: Option<u64>,
 }
@@ -47,6 +52,7 @@ impl Upkeep {
             state,
             desk,
             unresolved,
+            clock_is_wrong: false,
             saved: None,
         }
     }
@@ -58,12 +64,30 @@ impl Upkeep {
         stop.run_until_cancelled(async {
             loop {
                 self.resolve().await;
-                sleep(INTERVAL).await;
+                self.watch_clock().await;
                 self.renew();
                 self.save().await;
             }
         })
         .await;
+    }
+
+    /// Until [`INTERVAL`] has passed, says when this machine's clock turns out to be wrong, and when it is right again.
+    async fn watch_clock(&mut self) {
+        let mut passed = Duration::ZERO;
+        while passed < INTERVAL {
+            sleep(CLOCK_INTERVAL).await;
+            passed += CLOCK_INTERVAL;
+            let wrong = self.net.wrong_clock();
+            match wrong {
+                Some(wrong) if !self.clock_is_wrong => tracing::warn!("{wrong}"),
+                None if self.clock_is_wrong => {
+                    tracing::warn!("this machine's clock agrees with those of the other nodes again");
+                }
+                _ => {}
+            }
+            self.clock_is_wrong = wrong.is_some();
+        }
     }
 
     async fn resolve(&mut self) {
@@ -94,11 +118,11 @@ impl Upkeep {
 
     fn renew(&self) {
         let (now, old) = (self.net.clock.wall(), self.net.descriptor());
-        if now.0.saturating_sub(old.published) < DESCRIPTOR_RENEWAL.as_secs() {
+        if !is_due(now, old.published) {
             return;
         }
         let statement = Statement {
-            published: now.0,
+            published: next_date(now, old.published),
             ..Statement::clone(&old)
         };
         let descriptor = self.net.secrets.sign(statement, &self.net.network);

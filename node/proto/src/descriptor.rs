@@ -34,6 +34,26 @@ pub const DESCRIPTOR_RENEWAL: Duration = Duration::from_secs(24 * 3600);
 /// How far ahead of our clock a descriptor may be dated: clocks may disagree by a day, and two hours are for the road.
 pub const DESCRIPTOR_MAX_LEAD: Duration = Duration::from_secs(26 * 3600);
 
+/// Whether a node whose latest descriptor is dated `published` signs a new one: the old one is a renewal old, or its date is so far ahead
+/// that nobody uses it (this node's clock was wrong when it was signed).
+#[must_use]
+pub const fn is_due(now: WallTime, published: u64) -> bool {
+    now.0 >= published.saturating_add(DESCRIPTOR_RENEWAL.as_secs())
+        || published > now.0.saturating_add(DESCRIPTOR_MAX_LEAD.as_secs())
+}
+
+/// The date of a node's next descriptor when the latest is dated `published`: now, but later than the latest, which others would keep
+/// otherwise; unless they do not use that one because its date is too far ahead.
+#[must_use]
+pub const fn next_date(now: WallTime, published: u64) -> u64 {
+    let unused = published > now.0.saturating_add(DESCRIPTOR_MAX_LEAD.as_secs());
+    if published < now.0 || unused {
+        now.0
+    } else {
+        published.saturating_add(1)
+    }
+}
+
 /// The only version so far.
 const VERSION: u8 = 1;
 /// Version, three keys, services, time, number of addresses.

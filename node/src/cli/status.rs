@@ -68,7 +68,8 @@ pub(super) async fn status(terminal: Terminal, data_dir: &Path) -> Result<(), Fa
         ),
     ];
     let mut text = String::new();
-    for (name, value) in rows {
+    let problems = status.problems.iter().map(|problem| ("problem", problem.clone()));
+    for (name, value) in problems.chain(rows) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{name:>16}  {value}");
     }

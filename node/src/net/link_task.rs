@@ -113,6 +113,7 @@ impl LinkTask {
     async fn run(mut self, from: IpAddr) {
         poll_fn(|cx| self.poll(cx)).await;
         self.net.registry.remove(&self.handle);
+        self.net.clocks.gone(self.handle.id);
         let reason = self.link.close_reason();
         if let Some(reason) = &reason {
             tracing::debug!(link = self.handle.id.0, %reason, "link ended");
@@ -243,6 +244,8 @@ impl LinkTask {
                     if let LinkEvent::Up { peer, .. } = &event {
                         self.up = true;
                         self.net.registry.introduced(&self.handle, peer.identity);
+                        let now = self.net.clock.now();
+                        self.net.clocks.introduced(now, self.handle.id, peer.published);
                     }
                     self.events.push(CoreInput::Link(self.handle.id, event));
                 }

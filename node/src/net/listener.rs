@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
+use warren_proto::link::{HandshakeError, ReplayError};
+
 use super::{
     Net,
     handshake::{self, Fault},
@@ -97,6 +99,9 @@ async fn incoming(net: Arc<Net>, mut stream: TcpStream, from: SocketAddr, slot: 
                 Offence::Handshake
             };
             net.gate.offend(net.clock.now(), from.ip(), offence);
+            if let HandshakeError::Replay(ReplayError::Clock { hour }) = error {
+                net.clocks.refused(net.clock.now(), from.ip(), hour);
+            }
             tracing::debug!(peer = %PeerAddr(from), %error, "handshake refused");
             swallow(&net, stream, deadline, slot).await;
         }

@@ -21,6 +21,7 @@ use warren_proto::{
 
 use crate::{clock::Clock, inbox::Inbox};
 
+pub(crate) mod clocks;
 pub(crate) mod dialer;
 pub(crate) mod handshake;
 pub(crate) mod limits;
@@ -28,6 +29,7 @@ pub(crate) mod link_task;
 pub(crate) mod listener;
 pub(crate) mod registry;
 
+use clocks::{Clocks, WrongClock};
 use limits::{Gate, GateSettings};
 use registry::Registry;
 
@@ -45,6 +47,7 @@ pub(crate) struct Net {
     pub(crate) registry: Registry,
     pub(crate) core: Arc<Inbox<CoreInput>>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) clocks: Clocks,
     /// Handshakes that were answered lately, so that a recorded one is not answered twice.
     replays: Mutex<ReplayCache>,
     pub(crate) dials: Arc<Semaphore>,
@@ -85,6 +88,7 @@ impl Net {
             registry: Registry::new(parts.queues),
             core: parts.core,
             gate: Gate::new(parts.gate),
+            clocks: Clocks::default(),
             replays: Mutex::new(parts.replays),
             dials: dialer::permits(),
             dial_from: parts.dial_from,
@@ -99,6 +103,11 @@ impl Net {
     pub(crate) fn close(&self) {
         self.stop.cancel();
         self.registry.close_all();
+    }
+
+    /// What is wrong with this machine's clock, by those of other nodes.
+    pub(crate) fn wrong_clock(&self) -> Option<WrongClock> {
+        self.clocks.judge(self.clock.now(), self.clock.wall())
     }
 
     /// What this node says of itself now.

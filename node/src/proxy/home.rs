@@ -20,6 +20,11 @@ pub(super) fn page(status: &NodeStatus, token: &Token) -> String {
         }
         _ => "",
     };
+    let problems: String = status
+        .problems
+        .iter()
+        .map(|problem| format!("<p><strong>Problem:</strong> {}</p>\n", Escaped(problem)))
+        .collect();
     let body = format!(
         "<section>\n<h2>Open a key</h2>\n\
          <form action=\"/\" method=\"get\">\n\
@@ -36,7 +41,7 @@ pub(super) fn page(status: &NodeStatus, token: &Token) -> String {
          <p class=\"dim\">The answer with the key comes when the network holds the file; keep the page open. Whoever has the key can \
          read it, and nobody can take it back.</p>\n\
          </form>\n</section>\n\
-         <section>\n<h2>This node</h2>\n{connected}<dl>\n\
+         <section>\n<h2>This node</h2>\n{problems}{connected}<dl>\n\
          <dt>Links</dt><dd>{links}</dd>\n\
          <dt>Known nodes</dt><dd>{known}</dd>\n\
          <dt>Store</dt><dd>{stored} of {capacity}</dd>\n\

@@ -22,6 +22,8 @@ pub struct NodeStatus {
     pub stored_bytes: u64,
     /// Bytes that both regions can hold.
     pub capacity_bytes: u64,
+    /// What is wrong with this machine, in words.
+    pub problems: Vec<String>,
 }
 
 impl NodeStatus {
@@ -39,6 +41,7 @@ impl NodeStatus {
             known_nodes: node.core.known_nodes,
             stored_bytes: bytes(|region| region.used),
             capacity_bytes: bytes(|region| region.slots),
+            problems: node.problems.clone(),
         }
     }
 }

@@ -183,6 +183,7 @@ fn proxy<N: Network>(network: &N, limits: Limits) -> Arc<Proxy<N>> {
         links: 7,
         known_nodes: 33,
         network: "<test>".into(),
+        problems: vec!["the disk is > full".into()],
         ..NodeStatus::default()
     };
     Proxy::new(

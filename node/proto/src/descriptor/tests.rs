@@ -129,6 +129,20 @@ fn age() {
 }
 
 #[test]
+fn dates_go_forward_and_come_back_from_a_wrong_clock() {
+    let (now, lead) = (WallTime(1_900_000_000), DESCRIPTOR_MAX_LEAD.as_secs());
+    let renewal = DESCRIPTOR_RENEWAL.as_secs();
+    assert!(is_due(now, now.0 - renewal) && !is_due(now, now.0 - renewal + 1));
+    assert!(!is_due(now, now.0 + lead) && is_due(now, now.0 + lead + 1));
+    assert_eq!(next_date(now, now.0 - 1), now.0);
+    // Twice in a second, and after a small step back.
+    assert_eq!(next_date(now, now.0), now.0 + 1);
+    assert_eq!(next_date(now, now.0 + lead), now.0 + lead + 1);
+    assert_eq!(next_date(now, now.0 + lead + 1), now.0);
+    assert_eq!(next_date(now, u64::MAX), now.0);
+}
+
+#[test]
 fn vectors_agree() {
     for vector in fixtures::vectors("descriptor") {
         let secrets = fixtures::secrets(&vector.bytes("seed"));

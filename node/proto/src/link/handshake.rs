@@ -109,7 +109,9 @@ impl HandshakeError {
     pub const fn is_innocent(&self) -> bool {
         matches!(
             self,
-            Self::Version { .. } | Self::Suite(_) | Self::Replay(ReplayError::Clock | ReplayError::Crowded)
+            Self::Version { .. }
+                | Self::Suite(_)
+                | Self::Replay(ReplayError::Clock { .. } | ReplayError::Crowded)
         )
     }
 }

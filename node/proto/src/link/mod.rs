@@ -21,4 +21,4 @@ mod tests;
 
 pub use handshake::{Established, HandshakeError, Initiator, Remote, Responder, Step};
 pub use machine::{CloseReason, Link, LinkConfig, Misbehaviour};
-pub use replay::ReplayCache;
+pub use replay::{ReplayCache, ReplayError};

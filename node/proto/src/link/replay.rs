@@ -36,7 +36,10 @@ const VERSION: u8 = 1;
 pub enum ReplayError {
     /// The clocks differ too much.
     #[error("the clocks differ by more than {MAX_CLOCK_HOURS} hours")]
-    Clock,
+    Clock {
+        /// The hour that it is by the peer's clock, since the Unix epoch.
+        hour: u32,
+    },
     /// It was answered before.
     #[error("a replayed message")]
     Replayed,
@@ -71,7 +74,7 @@ impl ReplayCache {
         let quota = match now.abs_diff(hour) {
             0..=1 => NEAR_QUOTA,
             2..=MAX_CLOCK_HOURS => FAR_QUOTA,
-            _ => return Err(ReplayError::Clock),
+            _ => return Err(ReplayError::Clock { hour }),
         };
         let (prefix, _) = key.split_first_chunk::<PREFIX>().ok_or(ReplayError::Crowded)?;
         let keys = self.hours.entry(hour).or_default();
@@ -187,7 +190,10 @@ mod tests {
             assert_eq!(cache.admit(at(NOW), hour, &key(1)), Err(ReplayError::Replayed));
         }
         for hour in [0, NOW - MAX_CLOCK_HOURS - 1, NOW + MAX_CLOCK_HOURS + 1, u32::MAX] {
-            assert_eq!(cache.admit(at(NOW), hour, &key(2)), Err(ReplayError::Clock));
+            assert_eq!(
+                cache.admit(at(NOW), hour, &key(2)),
+                Err(ReplayError::Clock { hour })
+            );
         }
     }
 
@@ -204,7 +210,7 @@ mod tests {
                 }
                 let fate = cache.admit(at(hour), made, &key(0));
                 assert!(
-                    matches!(fate, Err(ReplayError::Replayed | ReplayError::Clock)),
+                    matches!(fate, Err(ReplayError::Replayed | ReplayError::Clock { .. })),
                     "{hour}: {fate:?}"
                 );
                 assert!(cache.hours.len() <= MAX_HOURS);

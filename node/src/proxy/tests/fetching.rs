@@ -289,6 +289,7 @@ async fn the_start_page() {
         "<dd>7</dd>",
         "<dd>33</dd>",
         "&lt;test&gt;",
+        "the disk is &gt; full",
     ] {
         assert!(page.text().contains(part), "{part}");
     }
