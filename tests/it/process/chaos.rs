@@ -3,6 +3,7 @@
 //! Every run ends with [`Fleet::finish`](warren_tests::process::chaos::fleet::Fleet::finish): all files from several nodes, no memory beyond its
 //! budget, no panic. What is guaranteed while the trouble lasts is in each test.
 
+mod clock;
 mod partition;
 mod replaced;
 mod restarts;

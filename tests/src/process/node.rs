@@ -268,6 +268,15 @@ impl Node {
         self.control.get("/v1/status").unwrap()
     }
 
+    /// What it says is wrong with its machine.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn problems(&self) -> Vec<String> {
+        let problems = self.status()["problems"].take();
+        serde_json::from_value(problems).unwrap()
+    }
+
     /// Where it listens for other nodes.
     ///
     /// # Panics

@@ -27,6 +27,9 @@ const TRANSFER: Duration = Duration::from_secs(180);
 /// The largest file of a load, bytes: three blocks to a dozen, with their parity.
 const LARGEST: u64 = 400_000;
 
+/// Files of a load. All nodes' datastores together hold some times as many; beyond that, what is lost would be lost to the quota.
+const MOST: u64 = 300;
+
 /// Poisoned only when a test has failed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -201,14 +204,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// Inserts one file after the other, and after each fetches one that is there, through nodes of `among`, until [`Load::stop`].
+    /// Inserts one file after the other, and after each fetches one that is there, through nodes of `among`, until
+    /// [`Load::stop`]. Inserts only so many that the datastores are far from full.
     pub fn run(&self, proxies: &Proxies, among: &[usize], seed: u64) {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut own: Vec<File> = Vec::new();
         while !self.stop.load(Ordering::SeqCst) {
             let number = self.next.fetch_add(1, Ordering::SeqCst);
             let len = 1 + rng.next_u64() % LARGEST;
-            if let Some(proxy) = proxies.lend(among, &mut rng) {
+            let lent = proxies.lend(among, &mut rng);
+            if let (Some(proxy), ..MOST) = (lent, number) {
                 match File::insert(proxy.address, seed ^ number, len) {
                     Ok(file) => {
                         own.push(file.clone());
