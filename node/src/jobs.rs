@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use warren_keys::{Block, BlockId};
@@ -146,13 +147,20 @@ impl Job {
     ///
     /// # Errors
     /// [`NodeStopped`], also when no operation may be started ([`room`](Self::room) is 0).
-    pub async fn fetch(&mut self, op: OpId, block: BlockId, expendable: bool) -> Result<(), NodeStopped> {
+    pub async fn fetch(
+        &mut self,
+        op: OpId,
+        block: BlockId,
+        expendable: bool,
+        wait: Duration,
+    ) -> Result<(), NodeStopped> {
         let job = self.id;
         self.start(ClientCommand::Fetch {
             job,
             op,
             block,
             expendable,
+            wait,
         })
         .await
     }

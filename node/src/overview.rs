@@ -53,6 +53,8 @@ pub struct Status {
     pub routed: u64,
     /// Requests and inserts carried out for circuits that end here.
     pub exit: u64,
+    /// Neighbours and circuits that wait here for blocks that are not there yet.
+    pub waits: usize,
     /// Connections and messages of strangers that were refused.
     pub rejected: u64,
     /// Requests and connections that the proxy and the control interface refused.
@@ -125,6 +127,7 @@ impl Overview {
             cache: region(status.disk.cache),
             routed: router.requests + router.inserts,
             exit: router.exit_fetches + router.exit_inserts,
+            waits: status.core.open.waits,
             rejected: status.rejections.total(),
             refused: self.refusals.total(),
             problems: status.problems,

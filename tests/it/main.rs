@@ -7,3 +7,4 @@ mod files;
 mod network;
 mod privacy;
 mod process;
+mod waiting;

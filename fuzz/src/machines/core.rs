@@ -279,6 +279,7 @@ impl World {
                     op,
                     block: messages::block_id(input),
                     expendable: input.flag(),
+                    wait: Duration::from_secs(u64::from(input.u8() / 64) * 100),
                 }
             }
             _ => {
@@ -374,8 +375,10 @@ impl World {
                 self.asked.push((link, message))
             }
             LinkCommand::Send(Frame::Routed(message)) => {
-                let owed = self.owed.get_mut(&(link, message.id())).filter(|owed| **owed > 0);
-                *owed.expect("an answer that is not owed") -= 1;
+                if let Some(id) = message.id() {
+                    let owed = self.owed.get_mut(&(link, id)).filter(|owed| **owed > 0);
+                    *owed.expect("an answer that is not owed") -= 1;
+                }
             }
             LinkCommand::Send(_) => {}
             LinkCommand::OpenOrigin { origin, path } => {
@@ -415,7 +418,10 @@ impl World {
                     .get_mut(&CircuitAddr { link, circuit })
                     .expect("to a circuit that is gone");
                 let place = open.iter().position(|number| *number == reply.id);
-                open.swap_remove(place.expect("an answer to nothing"));
+                let place = place.expect("an answer to nothing");
+                if !matches!(reply.result, ExitResult::Waiting) {
+                    open.swap_remove(place);
+                }
             }
             // The client used a number twice.
             LinkCommand::Destroy(circuit) => drop(self.exits.remove(&CircuitAddr { link, circuit })),
@@ -477,7 +483,8 @@ fn is_question(message: &Routed) -> bool {
 
 /// What a neighbour could answer.
 fn answer(question: &Routed, input: &mut Input<'_>) -> Routed {
-    let id = question.id();
+    // Only questions come here, and each has a number.
+    let id = question.id().unwrap_or(RequestId(0));
     match (question, input.u8() % 4) {
         (_, 0) => Routed::Refused {
             id,

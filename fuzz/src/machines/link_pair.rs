@@ -110,7 +110,7 @@ pub fn run(data: &[u8]) {
             let numbers = |messages: &mut dyn Iterator<Item = &Routed>| -> Vec<u64> {
                 messages
                     .filter(|message| has_block(message) == blocks)
-                    .map(|message| message.id().0)
+                    .map(|message| message.id().map_or(0, |id| id.0))
                     .collect()
             };
             let sent = numbers(&mut sent.iter());

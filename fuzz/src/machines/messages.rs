@@ -51,10 +51,12 @@ pub fn created(input: &mut Input<'_>) -> Created {
 /// What a client asks of its exit.
 pub fn exit_request(input: &mut Input<'_>) -> ExitRequest {
     let id = u32::from(input.u8() % 80);
-    let op = match input.u8() % 2 {
-        0 => ExitOp::Fetch {
+    let kind = input.u8() % 4;
+    let op = match kind {
+        0 | 2 => ExitOp::Fetch {
             block: block_id(input),
             branches: input.u8(),
+            wait: kind == 2,
         },
         _ => ExitOp::Insert(block(input)),
     };
@@ -63,7 +65,8 @@ pub fn exit_request(input: &mut Input<'_>) -> ExitRequest {
 
 /// What an exit answers.
 pub fn exit_result(input: &mut Input<'_>) -> ExitResult {
-    match input.u8() % 6 {
+    match input.u8() % 7 {
+        6 => ExitResult::Waiting,
         0 => ExitResult::Found(block(input)),
         1 => ExitResult::NotFound,
         2 => ExitResult::Stored(input.u8()),
@@ -120,14 +123,16 @@ pub fn refusal(input: &mut Input<'_>) -> Refusal {
 
 /// A key-routing message with this number.
 pub fn routed(input: &mut Input<'_>, id: RequestId) -> Routed {
-    match input.u8() % 9 {
-        0 => Routed::Request {
+    let kind = input.u8() % 11;
+    match kind {
+        0 | 9 => Routed::Request {
             id,
             block: block_id(input),
             htl: input.u8(),
             stale: input.u8(),
             branches: input.u8(),
             best: input.u64(),
+            wait: kind == 9,
         },
         1 => Routed::Found {
             id,
@@ -159,6 +164,7 @@ pub fn routed(input: &mut Input<'_>, id: RequestId) -> Routed {
             id,
             block: block(input),
         },
+        10 => Routed::Arrived { block: block(input) },
         _ => Routed::Replicated {
             id,
             stored: input.flag(),

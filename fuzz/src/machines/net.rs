@@ -186,6 +186,9 @@ impl<A: Aead> Net<A> {
         let Some(id) = self.nodes[node].exits.get_mut(&at).and_then(BTreeSet::pop_first) else {
             return;
         };
+        if matches!(result, ExitResult::Waiting) {
+            self.nodes[node].exits.entry(at).or_default().insert(id);
+        }
         self.command(
             node,
             at.link,
@@ -411,9 +414,16 @@ impl<A: Aead> Net<A> {
                     .origins
                     .get_mut(&origin)
                     .expect("an answer, though it is over");
-                let request = state.open.remove(&reply.id).expect("an answer to nothing");
+                let mut request = state.open.remove(&reply.id).expect("an answer to nothing");
                 fits(&request, &reply);
-                here.answers += 1;
+                match (&reply.result, &mut request.op) {
+                    // Only once, and then the answer.
+                    (ExitResult::Waiting, ExitOp::Fetch { wait, .. }) => {
+                        *wait = false;
+                        state.open.insert(reply.id, request);
+                    }
+                    _ => here.answers += 1,
+                }
             }
             LinkEvent::OriginClosed { origin, .. } => {
                 assert!(here.origins.remove(&origin).is_some(), "closed twice");
@@ -434,7 +444,8 @@ fn fits(request: &ExitRequest, reply: &ExitReply) {
         }
         (ExitOp::Insert(block), ExitResult::Collision(other)) => assert_eq!(other.id(), block.id()),
         (ExitOp::Fetch { .. }, ExitResult::Stored(_) | ExitResult::Collision(_))
-        | (ExitOp::Insert(_), ExitResult::Found(_) | ExitResult::NotFound) => {
+        | (ExitOp::Fetch { wait: false, .. }, ExitResult::Waiting)
+        | (ExitOp::Insert(_), ExitResult::Found(_) | ExitResult::NotFound | ExitResult::Waiting) => {
             panic!("an answer that the question cannot have")
         }
         _ => {}
@@ -444,6 +455,9 @@ fn fits(request: &ExitRequest, reply: &ExitReply) {
 /// What an honest exit could answer.
 pub fn honest_answer(request: &ExitOp, input: &mut Input<'_>) -> ExitResult {
     match request {
+        ExitOp::Fetch { wait: true, .. } => {
+            [ExitResult::Waiting, ExitResult::NotFound, ExitResult::Busy][input.below(3)].clone()
+        }
         ExitOp::Fetch { .. } => {
             [ExitResult::NotFound, ExitResult::Busy, ExitResult::Failed][input.below(3)].clone()
         }

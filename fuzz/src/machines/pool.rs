@@ -102,6 +102,7 @@ impl World {
                         op,
                         block,
                         expendable: input.flag(),
+                        wait: Duration::from_secs(u64::from(input.u8() / 64) * 100),
                     }
                 } else {
                     let block = messages::block(input);
@@ -185,6 +186,7 @@ impl World {
             return;
         };
         let result = match (input.u8() % 8, request.op) {
+            (5, ExitOp::Fetch { wait: true, .. }) => ExitResult::Waiting,
             (0, _) => ExitResult::Busy,
             (1, _) => ExitResult::Failed,
             (2, _) => messages::exit_result(input),

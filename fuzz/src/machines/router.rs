@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::core::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use warren_keys::Location;
+use warren_keys::{BlockId, Location};
 use warren_proto::{
     core::api::{Shelf, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     routing::{Limits, MAX_BRANCHES, MAX_HTL, Router, RouterOutput},
     time::Time,
-    wire::Routed,
+    wire::{ExitResult, Routed},
 };
 
 use super::{START, messages, pause};
@@ -28,7 +28,7 @@ const LIMITS: Limits = Limits {
     writes: 4,
 };
 /// After this time without a message nothing is open.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Links at a time.
 const MOST_LINKS: usize = 8;
 
@@ -42,6 +42,8 @@ struct World {
     tickets: BTreeMap<StoreTicket, StoreQuestion>,
     /// Answers that the router owes: to neighbours, and to the node itself.
     owed: BTreeMap<(LinkId, RequestId), u32>,
+    /// Blocks that neighbours wait for.
+    awaited: BTreeSet<(LinkId, BlockId)>,
     own: BTreeSet<RequestId>,
 }
 
@@ -57,6 +59,7 @@ pub fn run(data: &[u8]) {
         asked: Vec::new(),
         tickets: BTreeMap::new(),
         owed: BTreeMap::new(),
+        awaited: BTreeSet::new(),
         own: BTreeSet::new(),
     };
     while let Some(op) = input.op() {
@@ -81,6 +84,7 @@ impl World {
                 if let Some(link) = input.pick(&links) {
                     self.links.remove(&link);
                     self.owed.retain(|(asker, _), _| *asker != link);
+                    self.awaited.retain(|(asker, _)| *asker != link);
                     self.asked.retain(|(to, _)| *to != link);
                     self.router.neighbour_down(self.now, link);
                 }
@@ -88,7 +92,7 @@ impl World {
             3 | 4 => {
                 if let Some(link) = input.pick(&links) {
                     let message = self.request(input);
-                    *self.owed.entry((link, message.id())).or_default() += 1;
+                    self.owe(link, &message);
                     self.router.routed(self.now, link, message);
                 }
             }
@@ -97,9 +101,7 @@ impl World {
                 if let Some(link) = input.pick(&links) {
                     let id = RequestId(u64::from(input.u8()));
                     let message = messages::routed(input, id);
-                    if is_question(&message) {
-                        *self.owed.entry((link, id)).or_default() += 1;
-                    }
+                    self.owe(link, &message);
                     self.router.routed(self.now, link, message);
                 }
             }
@@ -115,7 +117,7 @@ impl World {
                     self.router.insert(self.now, messages::block(input), input.flag())
                 } else {
                     self.router
-                        .fetch(self.now, messages::block_id(input), input.u8(), input.flag())
+                        .fetch(self.now, messages::block_id(input), input.u8(), input.flag(), input.flag())
                 };
                 if let Some(id) = request {
                     assert!(self.own.insert(id), "a number that is in use");
@@ -135,9 +137,19 @@ impl World {
         }
     }
 
+    /// A neighbour says something: what it may expect for it.
+    fn owe(&mut self, link: LinkId, message: &Routed) {
+        if let (true, Some(id)) = (is_question(message), message.id()) {
+            *self.owed.entry((link, id)).or_default() += 1;
+        }
+        if let Routed::Request { block, wait: true, .. } = message {
+            self.awaited.insert((link, *block));
+        }
+    }
+
     /// A question, new or one that is on its way through here already.
     fn request(&mut self, input: &mut Input<'_>) -> Routed {
-        let known: Vec<RequestId> = self.asked.iter().map(|(_, message)| message.id()).collect();
+        let known: Vec<RequestId> = self.asked.iter().filter_map(|(_, message)| message.id()).collect();
         let fresh = RequestId(u64::from(input.u8()));
         let id = if input.u8() > 230 {
             input.pick(&known).unwrap_or(fresh)
@@ -152,6 +164,7 @@ impl World {
                 stale: input.u8() % 6,
                 branches: input.u8() % 10,
                 best: input.u64(),
+                wait: input.u8() > 180,
             },
             2 => Routed::Insert {
                 id,
@@ -176,9 +189,12 @@ impl World {
         } else {
             self.asked[index].clone()
         };
-        let id = question.id();
+        let Some(id) = question.id() else { return };
         let choice = input.u8();
         let answer = match (&question, choice % 8) {
+            (Routed::Request { wait: true, .. }, 7) => Routed::Arrived {
+                block: messages::block(input),
+            },
             (_, 0) => Routed::Refused {
                 id,
                 why: messages::refusal(input),
@@ -212,9 +228,7 @@ impl World {
                 stored: input.flag(),
             },
         };
-        if is_question(&answer) {
-            *self.owed.entry((link, id)).or_default() += 1;
-        }
+        self.owe(link, &answer);
         self.router.routed(self.now, link, answer);
     }
 
@@ -248,6 +262,9 @@ impl World {
                 RouterOutput::Store(ticket, question) => {
                     assert!(self.tickets.insert(ticket, question).is_none(), "a ticket twice");
                 }
+                RouterOutput::Answer(id, ExitResult::Waiting) => {
+                    assert!(self.own.contains(&id), "an answer to nobody");
+                }
                 RouterOutput::Answer(id, _) => assert!(self.own.remove(&id), "an answer to nobody"),
                 RouterOutput::Offence(link, _) => assert!(self.links.contains(&link)),
             }
@@ -271,7 +288,13 @@ impl World {
         if is_question(&message) {
             return self.asked.push((link, message));
         }
-        let owed = self.owed.get_mut(&(link, message.id())).filter(|owed| **owed > 0);
+        let Some(id) = message.id() else {
+            if let Routed::Arrived { block } = message {
+                assert!(self.awaited.remove(&(link, block.id())), "a push that nobody waits for");
+            }
+            return;
+        };
+        let owed = self.owed.get_mut(&(link, id)).filter(|owed| **owed > 0);
         *owed.expect("an answer that is not owed") -= 1;
     }
 
@@ -342,6 +365,7 @@ pub fn seeds() -> Vec<Seed> {
             .u8(0)
             .u8(3)
             .u64(u64::MAX)
+            .u8(0)
     };
     let insert = |name: &str| among(name).u8(3).u8(0).u8(7).u8(0).u8(2).u8(3).u8(18);
     vec![

@@ -246,7 +246,7 @@ impl World {
                 assert_eq!(waiting.pop_front(), Some(number), "out of order");
             }
             Frame::Routed(message) => {
-                let number = message.id().0;
+                let number = message.id().map_or(0, |id| id.0);
                 let place = self.routed.iter().position(|waiting| *waiting == number);
                 self.routed.remove(place.expect("a message that was not sent"));
             }

@@ -65,7 +65,26 @@ pub fn seeds() -> Vec<Seed> {
                 htl: 18,
             },
         ),
-        ("replicate", Routed::Replicate { id, block: content }),
+        (
+            "replicate",
+            Routed::Replicate {
+                id,
+                block: content.clone(),
+            },
+        ),
+        ("arrived", Routed::Arrived { block: content }),
+        (
+            "await",
+            Routed::Request {
+                id,
+                block: fixtures::signed_block(0, 0).id(),
+                htl: 17,
+                stale: 0,
+                branches: 2,
+                best: 1 << 60,
+                wait: true,
+            },
+        ),
         (
             "collision",
             Routed::Collision {

@@ -72,6 +72,15 @@ pub fn seeds() -> Vec<Seed> {
             request(ExitOp::Fetch {
                 block: block.id(),
                 branches: 3,
+                wait: false,
+            }),
+        ),
+        (
+            "await",
+            request(ExitOp::Fetch {
+                block: block.id(),
+                branches: 8,
+                wait: true,
             }),
         ),
         ("insert", request(ExitOp::Insert(block.clone()))),
@@ -81,6 +90,7 @@ pub fn seeds() -> Vec<Seed> {
             reply(ExitResult::Collision(fixtures::signed_block(0, 1))),
         ),
         ("not-found", reply(ExitResult::NotFound)),
+        ("waiting", reply(ExitResult::Waiting)),
         ("stored", reply(ExitResult::Stored(5))),
         ("busy", reply(ExitResult::Busy)),
         ("failed", reply(ExitResult::Failed)),

@@ -1,8 +1,9 @@
 //! The command line as parsed; what to do about it is in the modules named after the commands.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use warren_proto::client::MAX_WAIT;
 
 /// An anonymous, onion-routed, peer-to-peer storage network.
 #[derive(Parser, Debug)]
@@ -113,6 +114,31 @@ pub struct GetArgs {
     /// Replace an existing file.
     #[arg(long)]
     pub force: bool,
+    /// If the network does not have the file yet, wait so long for it: a number of seconds, or with s, m or h at its end. At
+    /// most 24h.
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0", hide_default_value = true)]
+    pub wait: Duration,
+}
+
+/// A time to wait.
+fn wait(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 's')) => (&text[..end], 1),
+        Some((end, 'm')) => (&text[..end], 60),
+        Some((end, 'h')) => (&text[..end], 3600),
+        _ => (text, 1),
+    };
+    let seconds = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    let time = seconds
+        .map(Duration::from_secs)
+        .ok_or("a number of seconds, or with s, m or h at its end, as in 10m")?;
+    if time > MAX_WAIT {
+        return Err("at most 24h".to_owned());
+    }
+    Ok(time)
 }
 
 /// `warren peers`
@@ -170,6 +196,26 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_to_wait() {
+        let read = |text: &str| wait(text).map(|time| time.as_secs()).ok();
+        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("10m", 600), ("24h", 86_400)] {
+            assert_eq!(read(text), Some(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "-1",
+            "1d",
+            "1.5m",
+            "25h",
+            "99999999999999999999",
+            "18446744073709551615h",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

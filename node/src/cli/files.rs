@@ -98,7 +98,7 @@ pub(super) async fn get(terminal: Terminal, data_dir: &Path, args: GetArgs) -> R
     let target = Target::choose(args.output, &uri, args.force)?;
     let node = ControlClient::find(data_dir)?;
     let bar = terminal.transfer("fetching");
-    let mut answer = node.fetch(&args.key).await?;
+    let mut answer = node.fetch(&args.key, args.wait).await?;
     let (Kind::Info, info) = answer.next().await? else {
         return Err(Failure::new(
             "the node's answer does not begin with the facts about the file",

@@ -11,10 +11,14 @@ use tokio::{
 /// its reader keeps up.
 pub(super) const MAX_JOBS: usize = 32;
 
+/// Fetches that wait for a root at once. Each holds a few circuits and no data; it becomes a job when the root has come.
+pub(super) const MAX_WAITING: usize = 64;
+
 /// The bounds; clones share them.
 #[derive(Clone)]
 pub(super) struct Budget {
     jobs: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     workers: Arc<Semaphore>,
 }
 
@@ -29,6 +33,7 @@ impl Budget {
     pub(super) fn new() -> Self {
         Self {
             jobs: Arc::new(Semaphore::new(MAX_JOBS)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             workers: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
         }
     }
@@ -36,6 +41,11 @@ impl Budget {
     /// A place among the jobs, if there is one.
     pub(super) fn job(&self) -> Option<JobSlot> {
         Arc::clone(&self.jobs).try_acquire_owned().ok().map(JobSlot)
+    }
+
+    /// A place among those that wait for a root, if there is one.
+    pub(super) fn waiting(&self) -> Option<JobSlot> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok().map(JobSlot)
     }
 
     /// A place among the jobs, when there is one.
@@ -65,13 +75,15 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, MAX_JOBS};
+    use super::{Budget, MAX_JOBS, MAX_WAITING};
 
     #[test]
     fn jobs_are_bounded() {
         let budget = Budget::new();
         let jobs: Vec<_> = std::iter::from_fn(|| budget.job()).collect();
         assert_eq!(jobs.len(), MAX_JOBS);
+        let waiting: Vec<_> = std::iter::from_fn(|| budget.waiting()).collect();
+        assert_eq!(waiting.len(), MAX_WAITING, "who waits is no job yet");
         drop(jobs);
         assert!(budget.job().is_some());
     }

@@ -4,7 +4,7 @@
 //! the reader has gone. It hands bytes over one piece at a time and tells the machine when they are taken, so a slow reader holds the
 //! download back and not the memory full.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use warren_proto::{
 
 use super::{
     Client, Content, ContentInfo, ContentSink, ContentStream, FetchError, Phase, Reporter,
-    budget::{JobSlot, WorkLost},
+    budget::{Budget, JobSlot, WorkLost},
     until,
     work::Crew,
 };
@@ -35,10 +35,20 @@ struct Order {
 }
 
 /// Begins a fetch and waits for its root.
-pub(super) async fn open(client: &Client, uri: &Uri) -> Result<Content, FetchError> {
-    let slot = client.budget.job().ok_or(FetchError::Busy)?;
+pub(super) async fn open(client: &Client, uri: &Uri, wait: Duration) -> Result<Content, FetchError> {
+    let waits = !wait.is_zero();
+    let slot = if waits {
+        client.budget.waiting()
+    } else {
+        client.budget.job()
+    };
+    let slot = slot.ok_or(FetchError::Busy)?;
     let clock = client.clock;
-    let download = Download::new(clock.now(), uri).map_err(|error| FetchError::BadKey(error.to_string()))?;
+    let mut download =
+        Download::new(clock.now(), uri).map_err(|error| FetchError::BadKey(error.to_string()))?;
+    if waits {
+        download = download.waiting(clock.now() + wait);
+    }
     let job = client.jobs.open(false).await?;
     let (reporter, progress) = Reporter::new();
     let (tell_root, root) = oneshot::channel();
@@ -47,6 +57,7 @@ pub(super) async fn open(client: &Client, uri: &Uri) -> Result<Content, FetchErr
         download,
         job,
         crew: Crew::new(client.budget.clone()),
+        budget: client.budget.clone(),
         clock,
         reporter,
         tell_root: Some(tell_root),
@@ -54,7 +65,8 @@ pub(super) async fn open(client: &Client, uri: &Uri) -> Result<Content, FetchErr
         sink: None,
         pieces: VecDeque::new(),
         ended: None,
-        _slot: slot,
+        waits,
+        slot,
     };
     tokio::spawn(task.run());
     // The task ends without an answer only when the node stops.
@@ -81,7 +93,10 @@ struct Task {
     /// Handed over by the machine, not yet taken by the reader.
     pieces: VecDeque<Bytes>,
     ended: Option<Result<(), FetchError>>,
-    _slot: JobSlot,
+    budget: Budget,
+    /// Whether the place is one of those that wait for a root.
+    waits: bool,
+    slot: JobSlot,
 }
 
 /// Why a task ends before its time.
@@ -149,14 +164,21 @@ impl Task {
     async fn drain(&mut self) -> Result<(), Stop> {
         while let Some(output) = self.download.poll_output() {
             match output {
-                DownloadOutput::Opened => self.opened(),
+                DownloadOutput::Opened => {
+                    if std::mem::take(&mut self.waits) {
+                        let slot = self.budget.wait_for_job().await;
+                        self.slot = slot.ok_or(Stop::Failed(FetchError::Cancelled))?;
+                    }
+                    self.opened();
+                }
                 DownloadOutput::Bulk => self.job.set_bulk().await?,
                 DownloadOutput::Fetch {
                     op,
                     block,
                     expendable,
+                    wait,
                 } => {
-                    self.job.fetch(op, block, expendable).await?;
+                    self.job.fetch(op, block, expendable, wait).await?;
                 }
                 DownloadOutput::Heal { op, block } => {
                     self.job.insert(op, block, 1, false).await?;

@@ -44,11 +44,12 @@ use crate::{clock::Clock, jobs::JobFactory};
 
 /// Whole files in and out of the network.
 pub trait Network: Clone + Send + Sync + 'static {
-    /// Finds what a key names and reads its root: enough to know size, type and hash. The URI's path is ignored.
+    /// Finds what a key names and reads its root: enough to know size, type and hash. The URI's path is ignored. A root that
+    /// the network does not have yet is waited for so long; for [`Duration::ZERO`], not at all.
     ///
     /// # Errors
     /// [`FetchError`]. Dropping the future cancels.
-    fn open(&self, uri: &Uri) -> impl Future<Output = Result<Content, FetchError>> + Send;
+    fn open(&self, uri: &Uri, wait: Duration) -> impl Future<Output = Result<Content, FetchError>> + Send;
 
     /// Inserts a file and returns when the network holds it.
     ///
@@ -144,23 +145,23 @@ impl Client {
         }
     }
 
-    async fn is_linked(&self) -> bool {
+    async fn is_linked(&self, wait: Duration) -> bool {
         let Some(mut neighbours) = self.neighbours.clone() else {
             return true;
         };
         let linked = neighbours.wait_for(|count| *count > 0);
-        timeout(FIRST_LINK, linked)
+        timeout(FIRST_LINK.max(wait), linked)
             .await
             .is_ok_and(|waited| waited.is_ok())
     }
 }
 
 impl Network for Client {
-    async fn open(&self, uri: &Uri) -> Result<Content, FetchError> {
-        if !self.is_linked().await {
+    async fn open(&self, uri: &Uri, wait: Duration) -> Result<Content, FetchError> {
+        if !self.is_linked(wait).await {
             return Err(FetchError::NoLinks);
         }
-        fetch::open(self, uri).await
+        fetch::open(self, uri, wait).await
     }
 
     async fn insert(
@@ -169,7 +170,7 @@ impl Network for Client {
         options: InsertOptions,
         progress: Reporter,
     ) -> Result<Inserted, InsertError> {
-        if !self.is_linked().await {
+        if !self.is_linked(Duration::ZERO).await {
             return Err(InsertError::NoLinks);
         }
         insert::insert(self, source, options, progress).await

@@ -79,7 +79,7 @@ async fn read(content: Content, range: Range<u64>) -> Result<Vec<u8>, FetchError
 }
 
 async fn get(net: &TestNet, uri: &Uri) -> Result<Vec<u8>, FetchError> {
-    read(net.client.open(uri).await?, 0..u64::MAX).await
+    read(net.client.open(uri, Duration::ZERO).await?, 0..u64::MAX).await
 }
 
 /// Lets the jobs end that nobody waits for.
@@ -113,7 +113,7 @@ async fn files_of_all_sizes_come_back() {
             };
             let inserted = insert(&net, bytes.clone(), options).await.unwrap();
             assert_eq!(inserted.size, len as u64);
-            let content = net.client.open(&inserted.uri).await.unwrap();
+            let content = net.client.open(&inserted.uri, Duration::ZERO).await.unwrap();
             assert_eq!(content.info().size, len as u64);
             assert_eq!(content.info().mime.as_deref(), Some("text/x-test"));
             assert_eq!(content.info().hash, *blake3::hash(&bytes).as_bytes());
@@ -140,11 +140,11 @@ async fn ranges() {
             len - 1..len,
             5..len - 5,
         ] {
-            let content = net.client.open(&uri).await.unwrap();
+            let content = net.client.open(&uri, Duration::ZERO).await.unwrap();
             let got = read(content, range.start as u64..range.end as u64).await.unwrap();
             assert!(got == bytes[range.clone()], "{range:?}");
         }
-        let beyond = net.client.open(&uri).await.unwrap();
+        let beyond = net.client.open(&uri, Duration::ZERO).await.unwrap();
         assert!(read(beyond, len as u64..u64::MAX).await.unwrap().is_empty());
     }
 }
@@ -238,7 +238,7 @@ async fn failures_are_told_by_cause() {
         .await
         .unwrap()
         .uri;
-    let content = net.client.open(&uri).await.unwrap();
+    let content = net.client.open(&uri, Duration::ZERO).await.unwrap();
     net.blocks.lock().unwrap().clear();
     assert!(matches!(
         read(content, 0..u64::MAX).await,
@@ -279,10 +279,15 @@ async fn a_dropped_fetch_ends() {
         .unwrap()
         .uri;
     // Opened and left.
-    drop(net.client.open(&uri).await.unwrap());
+    drop(net.client.open(&uri, Duration::ZERO).await.unwrap());
     jobs_end(&net).await;
     // Left in the middle.
-    let mut stream = net.client.open(&uri).await.unwrap().stream(0..u64::MAX);
+    let mut stream = net
+        .client
+        .open(&uri, Duration::ZERO)
+        .await
+        .unwrap()
+        .stream(0..u64::MAX);
     poll_fn(|cx| Pin::new(&mut stream).poll_next(cx))
         .await
         .unwrap()
@@ -293,7 +298,11 @@ async fn a_dropped_fetch_ends() {
     // Left before the root has come, and while inserting.
     net.ways.lock().unwrap().silent = true;
     let limit = Duration::from_millis(20);
-    assert!(tokio::time::timeout(limit, net.client.open(&uri)).await.is_err());
+    assert!(
+        tokio::time::timeout(limit, net.client.open(&uri, Duration::ZERO))
+            .await
+            .is_err()
+    );
     let inserting = insert(&net, noise(10), InsertOptions::default());
     assert!(tokio::time::timeout(limit, inserting).await.is_err());
     jobs_end(&net).await;
@@ -306,7 +315,7 @@ async fn a_slow_reader_holds_the_download_back() {
         .await
         .unwrap()
         .uri;
-    let content = net.client.open(&uri).await.unwrap();
+    let content = net.client.open(&uri, Duration::ZERO).await.unwrap();
     let progress = content.progress();
     let mut stream = content.stream(0..u64::MAX);
     poll_fn(|cx| Pin::new(&mut stream).poll_next(cx))
@@ -332,7 +341,7 @@ async fn a_stopping_node_ends_its_jobs() {
         .await
         .unwrap()
         .uri;
-    let content = net.client.open(&uri).await.unwrap();
+    let content = net.client.open(&uri, Duration::ZERO).await.unwrap();
     net.stop();
     assert!(matches!(
         read(content, 0..u64::MAX).await,

@@ -28,6 +28,9 @@ pub struct InsertRequest {
 pub struct FetchRequest {
     /// The key.
     pub key: String,
+    /// Seconds to wait for a file that is not there yet.
+    #[serde(default)]
+    pub wait: u64,
 }
 
 /// First frame of a fetch.

@@ -1,6 +1,6 @@
 //! The commands' end of the control interface.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::Path, pin::Pin};
+use std::{convert::Infallible, io, net::SocketAddr, path::Path, pin::Pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -74,12 +74,15 @@ impl ControlClient {
         self.send(Method::POST, "/v1/peers", None, body).await.map(drop)
     }
 
-    /// Begins to fetch a file.
+    /// Begins to fetch a file, and waits so long for one that is not there yet.
     ///
     /// # Errors
     /// As for [`ControlClient::get`]; later failures come as frames.
-    pub async fn fetch(&self, key: &str) -> Result<Answer, ErrorReport> {
-        let body = json(&FetchRequest { key: key.to_owned() })?;
+    pub async fn fetch(&self, key: &str, wait: Duration) -> Result<Answer, ErrorReport> {
+        let body = json(&FetchRequest {
+            key: key.to_owned(),
+            wait: wait.as_secs(),
+        })?;
         Ok(Answer::new(
             self.send(Method::POST, "/v1/fetch", None, body)
                 .await?

@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use warren_keys::{InsertUri, Uri};
+use warren_proto::client::MAX_WAIT;
 
 use super::{
     api::{
@@ -239,7 +240,11 @@ async fn fetch<N: Network, O: Overseer>(State(shared): State<Arc<Shared<N, O>>>,
     };
     let network = shared.network.clone();
     framed(|out| async move {
-        let content = network.open(&uri).await.map_err(|error| fetch_report(&error))?;
+        let wait = Duration::from_secs(request.wait).min(MAX_WAIT);
+        let content = network
+            .open(&uri, wait)
+            .await
+            .map_err(|error| fetch_report(&error))?;
         let info = content.info().clone();
         let size = info.size;
         out.json(

@@ -21,6 +21,7 @@ use super::{
     range::{self, Selection},
     reply::Problem,
     validator::{self, ETag, Verdict},
+    wait,
 };
 use crate::client::{ContentInfo, ContentStream, FetchError, Network};
 
@@ -37,10 +38,11 @@ pub(super) async fn fetch<N: Network>(
         return Ok(not_modified(tag));
     }
     let link = path::link(uri);
+    let wait = wait::wanted(&head.headers, head.uri.query());
     let transfer = async {
         let content = proxy
             .network
-            .open(uri)
+            .open(uri, wait)
             .await
             .map_err(|error| Problem::fetch(&error, &link))?;
         let tag = from_key.unwrap_or_else(|| ETag::of_hash(&content.info().hash));
@@ -54,10 +56,13 @@ pub(super) async fn fetch<N: Network>(
         let first = first.transpose().map_err(|error| Problem::fetch(&error, &link))?;
         Ok((answer.head, Body::from_stream(Resumed { first, stream })))
     };
-    let (mut response, body) = timeout(proxy.limits().first_byte_timeout, transfer)
+    let (mut response, body) = timeout(proxy.limits().first_byte_timeout + wait, transfer)
         .await
         .map_err(|_| Problem::timed_out(&link))??;
     *response.body_mut() = body;
+    if !wait.is_zero() {
+        wait::applied(response.headers_mut(), wait);
+    }
     Ok(response)
 }
 

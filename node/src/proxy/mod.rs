@@ -26,6 +26,7 @@ mod status;
 mod tests;
 mod upload;
 pub mod validator;
+mod wait;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -54,6 +55,7 @@ struct State {
     files: Mutex<BTreeMap<String, Behaviour>>,
     inserted: Mutex<Vec<(Bytes, InsertOptions)>>,
     opened: AtomicUsize,
+    waits: Mutex<Vec<Duration>>,
     /// Fetches under way.
     running: AtomicUsize,
 }
@@ -81,6 +83,17 @@ impl Fake {
     fn with(self, key: &str, behaviour: Behaviour) -> Self {
         self.0.files.lock().unwrap().insert(key.to_owned(), behaviour);
         self
+    }
+
+    /// What was asked to be waited for, seconds.
+    fn waits(&self) -> Vec<u64> {
+        self.0
+            .waits
+            .lock()
+            .unwrap()
+            .iter()
+            .map(Duration::as_secs)
+            .collect()
     }
 
     fn opened(&self) -> usize {
@@ -130,7 +143,8 @@ fn content(
 }
 
 impl Network for Fake {
-    async fn open(&self, uri: &Uri) -> Result<Content, FetchError> {
+    async fn open(&self, uri: &Uri, wait: Duration) -> Result<Content, FetchError> {
+        self.0.waits.lock().unwrap().push(wait);
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         let running = Running::new(&self.0);
         let key = uri.clone().with_path(Path::none()).to_string();

@@ -24,7 +24,9 @@ async fn insert(node: &NodeHandle, seed: u8) -> u8 {
 async fn fetch(node: &NodeHandle, seed: u8) -> Result<(), FetchFailure> {
     let mut job = node.jobs().open(false).await.unwrap();
     let op = job.next_op();
-    job.fetch(op, block(seed).id(), false).await.unwrap();
+    job.fetch(op, block(seed).id(), false, std::time::Duration::ZERO)
+        .await
+        .unwrap();
     let mut events = Vec::new();
     soon("a fetch", job.events(&mut events)).await.unwrap();
     match events.pop() {

@@ -61,7 +61,9 @@ async fn nothing_of_a_request_is_logged_at_any_level() {
     job.insert(job.next_op(), wanted.clone(), 1, false).await.unwrap();
     let mut events = Vec::new();
     soon("an insert", job.events(&mut events)).await.unwrap();
-    job.fetch(job.next_op(), wanted.id(), false).await.unwrap();
+    job.fetch(job.next_op(), wanted.id(), false, std::time::Duration::ZERO)
+        .await
+        .unwrap();
     soon("a fetch", job.events(&mut events)).await.unwrap();
     assert!(matches!(
         events[..],

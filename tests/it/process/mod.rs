@@ -8,6 +8,7 @@ mod kill;
 mod probe;
 mod sizes;
 mod survive;
+mod waiting;
 mod wire;
 
 /// A text that compresses, and of which every line can be recognised.

@@ -130,6 +130,7 @@ impl CircuitClient {
             let op = ExitOp::Fetch {
                 block,
                 branches: BRANCHES,
+                wait: false,
             };
             let request = ExitRequest { id: self.asked, op };
             self.asked += 1;

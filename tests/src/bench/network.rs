@@ -243,7 +243,7 @@ pub async fn fetch(
     mut take: impl FnMut(&[u8]),
 ) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let content = soon("a file's root", client.open(uri)).await??;
+    let content = soon("a file's root", client.open(uri, Duration::ZERO)).await??;
     let mut stream = content.stream(0..u64::MAX);
     let mut first = None;
     let mut came = 0;

@@ -61,8 +61,23 @@ impl<A: Aead> Net<A> {
                 op,
                 block,
                 expendable: false,
+                wait: Duration::ZERO,
             },
         );
+        BlockOp { node, job, op }
+    }
+
+    /// Begins to fetch a block for a job of its own, and to wait so long for it if it is not there yet.
+    pub fn begin_wait(&mut self, node: usize, block: BlockId, wait: Duration) -> BlockOp {
+        let (job, op) = (self.open_job(node), OpId(1));
+        let fetch = ClientCommand::Fetch {
+            job,
+            op,
+            block,
+            expendable: false,
+            wait,
+        };
+        self.command(node, fetch);
         BlockOp { node, job, op }
     }
 
@@ -149,6 +164,18 @@ impl<A: Aead> Net<A> {
         target: UploadTarget,
     ) -> FileJob {
         let (job, commands) = self.nodes[node].jobs.upload(self.now, plain, key, target);
+        self.begin_file(node, job, commands)
+    }
+
+    /// Begins to fetch a file, and to wait so long for its root if it is not there yet.
+    ///
+    /// # Panics
+    /// As [`Net::begin_download`].
+    pub fn begin_waiting_download(&mut self, node: usize, uri: &Uri, wait: Duration) -> FileJob {
+        let machine = Download::new(self.now, uri)
+            .expect("a valid address")
+            .waiting(self.now + wait);
+        let (job, commands) = self.nodes[node].jobs.download(self.now, machine);
         self.begin_file(node, job, commands)
     }
 

@@ -226,12 +226,14 @@ impl Fetching {
                     op,
                     block,
                     expendable,
+                    wait,
                 } => {
                     commands.push(ClientCommand::Fetch {
                         job,
                         op,
                         block,
                         expendable,
+                        wait,
                     });
                 }
                 DownloadOutput::Work(work) => {

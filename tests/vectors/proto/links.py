@@ -277,6 +277,7 @@ def main():
         "refused": frame(0x23, request + b"\2"),
         "stored": frame(0x25, request + b"\5"),
         "replicated": frame(0x28, request + b"\1"),
+        "await": frame(0x2D, request + b"\1" + keys[0] + b"\x12\1\3" + struct.pack(">Q", 1 << 50)),
     }
     for name, encoded in frames.items():
         show("frame", name=name, bytes=encoded)
@@ -288,6 +289,7 @@ def main():
         "insert": frame(0x24, request + b"\x11\0" + block),
         "collision": frame(0x26, request + b"\0" + block),
         "replicate": frame(0x27, request + b"\0" + block),
+        "arrived": frame(0x2E, b"\0" + block),
     }
     for name, encoded in tail.items():
         show("long frame", name=name, head=encoded[: encoded.index(block)], sha256=hashlib.sha256(encoded).digest())
@@ -304,6 +306,8 @@ def main():
         "collision": message(8, number + b"\0" + block, 33024),
         "busy": message(9, number, 1024),
         "failed": message(10, number, 1024),
+        "await": message(11, number + b"\3\0" + keys[0], 1024),
+        "waiting": message(12, number, 1024),
     }
     for name, encoded in messages.items():
         show("message", name=name, length=len(encoded), start=encoded[:8], sha256=hashlib.sha256(encoded).digest())

@@ -55,6 +55,8 @@ pub(crate) struct OriginCircuit<A> {
 #[derive(Clone, Copy)]
 enum Asked {
     Fetch(BlockId),
+    /// A fetch that may be told to wait, once.
+    Await(BlockId),
     Insert(BlockId),
 }
 
@@ -138,7 +140,11 @@ impl<A: Aead> OriginCircuit<A> {
         match OnionMessage::decode(size, body, network).map_err(|_| author)? {
             OnionMessage::Extended(created) if !self.ready() => self.add_hop(rng, &created),
             OnionMessage::Reply(reply) if self.ready() && self.fits(&reply) => {
-                self.open.remove(&reply.id);
+                let asked = self.open.remove(&reply.id);
+                // A block that comes after this is the answer that was waited for.
+                if let (Some(Asked::Await(block)), ExitResult::Waiting) = (asked, &reply.result) {
+                    self.open.insert(reply.id, Asked::Fetch(block));
+                }
                 Ok(Step::Reply(reply))
             }
             OnionMessage::Drop(_) => Ok(Step::Nothing),
@@ -153,6 +159,9 @@ impl<A: Aead> OriginCircuit<A> {
             return None;
         }
         let asked = match &request.op {
+            ExitOp::Fetch {
+                block, wait: true, ..
+            } => Asked::Await(*block),
             ExitOp::Fetch { block, .. } => Asked::Fetch(*block),
             ExitOp::Insert(block) => Asked::Insert(block.id()),
         };
@@ -193,8 +202,11 @@ impl<A: Aead> OriginCircuit<A> {
         match (self.open.get(&reply.id), &reply.result) {
             (None, _) => false,
             (Some(_), ExitResult::Busy | ExitResult::Failed) => true,
-            (Some(Asked::Fetch(asked)), ExitResult::Found(block)) => block.id() == *asked,
-            (Some(Asked::Fetch(_)), ExitResult::NotFound) => true,
+            (Some(Asked::Fetch(asked) | Asked::Await(asked)), ExitResult::Found(block)) => {
+                block.id() == *asked
+            }
+            (Some(Asked::Fetch(_) | Asked::Await(_)), ExitResult::NotFound) => true,
+            (Some(Asked::Await(_)), ExitResult::Waiting) => true,
             (Some(Asked::Insert(_)), ExitResult::Stored(_)) => true,
             // Only signed blocks can differ under one key.
             (Some(Asked::Insert(asked)), ExitResult::Collision(block)) => {

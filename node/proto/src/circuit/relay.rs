@@ -22,7 +22,7 @@ use crate::{
     ids::CircuitAddr,
     network::Network,
     time::Time,
-    wire::{Create, Created, ExitReply, ExitRequest, OnionMessage},
+    wire::{Create, Created, ExitReply, ExitRequest, ExitResult, OnionMessage},
 };
 
 /// One circuit at one of its hops.
@@ -144,12 +144,13 @@ impl<A: Aead> RelayCircuit<A> {
         self.say(&OnionMessage::Extended(created))
     }
 
-    /// The packet that carries the exit's answer.
+    /// The packet that carries the exit's answer. After [`ExitResult::Waiting`] the request is still open.
     ///
     /// # Errors
     /// No request is open.
     pub(crate) fn reply(&mut self, now: Time, reply: ExitReply) -> Result<(PacketSize, BytesMut), BadPacket> {
-        self.open = self.open.checked_sub(1).ok_or(BadPacket)?;
+        let last = !matches!(reply.result, ExitResult::Waiting);
+        self.open = self.open.checked_sub(1).ok_or(BadPacket)? + usize::from(!last);
         self.used = now;
         self.say(&OnionMessage::Reply(reply))
     }

@@ -9,6 +9,7 @@ use warren_keys::NodeId;
 use crate::{
     client::window::{Rtt, Window},
     ids::{JobId, OpId},
+    routing::WAIT_TIME,
     time::Time,
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Attempt {
     pub(crate) kind: Kind,
     pub(crate) sent: Time,
     pub(crate) deadline: Time,
+    /// The exit has answered that it waits.
+    pub(crate) waits: bool,
 }
 
 /// Requests whose round trips are alike.
@@ -100,7 +103,22 @@ impl Circuit {
     }
 
     pub(crate) fn has_room(&self, now: Time) -> bool {
-        self.ready && !self.retiring && self.blocked_until <= now && self.open.len() < self.window.size()
+        self.ready && !self.retiring && self.blocked_until <= now && self.active() < self.window.size()
+    }
+
+    /// Requests that the exit works on.
+    fn active(&self) -> usize {
+        self.open.values().filter(|attempt| !attempt.waits).count()
+    }
+
+    /// The exit waits for the block of a request: it has answered, and the request is still open.
+    pub(crate) fn placed(&mut self, now: Time, request: u32) -> Option<Attempt> {
+        let attempt = self.open.get_mut(&request).filter(|attempt| !attempt.waits)?;
+        attempt.waits = true;
+        attempt.deadline = now + WAIT_TIME + LONG_TIME;
+        let attempt = *attempt;
+        self.answered(now, &attempt, false);
+        Some(attempt)
     }
 
     pub(crate) fn rtt(&self, kind: Kind) -> &Rtt {
@@ -115,7 +133,7 @@ impl Circuit {
     /// a record counts as fast, so that it gets one.
     pub(crate) fn expected(&self, kind: Kind) -> u64 {
         let rtt = self.rtt(kind).smoothed().unwrap_or(Duration::from_millis(1));
-        let queue = self.open.len() as u64 + 1;
+        let queue = self.active() as u64 + 1;
         u64::try_from(rtt.as_micros())
             .unwrap_or(u64::MAX)
             .saturating_mul(queue)
@@ -144,6 +162,7 @@ impl Circuit {
                 kind,
                 sent: now,
                 deadline,
+                waits: false,
             },
         );
         request

@@ -83,6 +83,8 @@ pub enum DownloadOutput {
         block: BlockId,
         /// Whether siblings can replace it.
         expendable: bool,
+        /// How long to wait for a block that the network does not have yet; zero for not at all.
+        wait: Duration,
     },
     /// Run this on some thread.
     Work(Work),
@@ -207,6 +209,15 @@ impl Download {
             State::Root(Box::new(RootFetch::new(uri, now)?)),
             None,
         ))
+    }
+
+    /// The same, but waits until then for a root that the network does not have yet.
+    #[must_use]
+    pub fn waiting(mut self, until: Time) -> Self {
+        if let State::Root(root) = &mut self.state {
+            root.wait(until);
+        }
+        self
     }
 
     /// Begins with a root that is known, say from an earlier download.
@@ -505,11 +516,13 @@ impl Download {
                 let Some(block) = root.ask(op) else {
                     return Ok(None);
                 };
+                let wait = root.patience(self.now);
                 self.operation();
                 Ok(Some(DownloadOutput::Fetch {
                     op,
                     block,
                     expendable: false,
+                    wait,
                 }))
             }
             State::Reading(reading) => {
@@ -530,6 +543,7 @@ impl Download {
                     op,
                     block,
                     expendable,
+                    wait: Duration::ZERO,
                 }))
             }
             State::Opened | State::Done | State::Failed => Ok(None),

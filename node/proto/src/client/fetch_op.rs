@@ -3,6 +3,9 @@
 //! One exit's NotFound is never the final word: with 10 % liars, believing it cuts the share of found blocks from .88 to
 //! .50. Up to three different exits search, the later ones more widely. Invariant: the result is NotFound only when two
 //! different exits said so (one, for expendable blocks); otherwise a failure is Unreachable.
+//!
+//! A fetch that *waits* lets each of its searches leave a wait (protocol §7.13): three exits, for the same reason. It renews
+//! them before they expire and replaces those whose circuit went, until the block comes or its time is over.
 
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use warren_keys::{Block, BlockId, NodeId};
 use crate::{
     client::op::{FIRST_BRANCHES, FURTHER_BRANCHES, MAX_FAILURES, Next, Outcome},
     core::api::FetchFailure,
+    routing::WAIT_TIME,
+    time::Time,
     wire::{ExitOp, ExitResult},
 };
 
@@ -24,6 +29,16 @@ const TIME: Duration = Duration::from_secs(45);
 const TIME_EXPENDABLE: Duration = Duration::from_secs(25);
 /// Failing exits before an expendable fetch is given up.
 const FAILURES_EXPENDABLE: u8 = 3;
+/// Exits through which a fetch waits: as many as search for a block before it counts as missing.
+pub(crate) const WAITERS: usize = SEARCHES;
+/// A wait is renewed at this age. The network forgets it after `WAIT_TIME`; in between a renewal may fail a few times.
+pub(crate) const RENEW_AFTER: Duration = Duration::from_secs(120);
+/// Attempts of a waiting fetch that may come to nothing…
+const WAIT_TRIES: u8 = 8;
+/// …in this time: somebody waits for minutes, and nothing is gained by asking faster.
+const WAIT_ROUND: Duration = Duration::from_secs(15);
+
+const _: () = assert!(RENEW_AFTER.as_secs() + 2 * WAIT_ROUND.as_secs() < WAIT_TIME.as_secs());
 
 type Ended = Result<Block, FetchFailure>;
 
@@ -38,6 +53,18 @@ pub(crate) struct FetchOp {
     alone: bool,
     /// This node is its own exit: its own word counts.
     local: bool,
+    wait: Option<Wait>,
+}
+
+/// What a fetch that waits has in mind.
+#[derive(Debug)]
+struct Wait {
+    until: Time,
+    /// Attempts that may still come to nothing in this round.
+    tries: u8,
+    /// Exits that came to nothing in this round.
+    round: Vec<NodeId>,
+    round_ends: Time,
 }
 
 impl FetchOp {
@@ -49,7 +76,55 @@ impl FetchOp {
             failures: 0,
             alone: local,
             local,
+            wait: None,
         }
+    }
+
+    /// The same, but a block that is not there is waited for until then.
+    pub(crate) fn waiting(self, now: Time, until: Time) -> Self {
+        let wait = Wait {
+            until,
+            tries: WAIT_TRIES,
+            round: Vec::new(),
+            round_ends: now + WAIT_ROUND,
+        };
+        Self {
+            wait: (until > now && !self.expendable).then_some(wait),
+            ..self
+        }
+    }
+
+    /// Whether it waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Whether one that waits, through `standing` exits at present, wants another.
+    pub(crate) fn wants_waiter(&self, standing: usize) -> bool {
+        let most = if self.alone { 1 } else { WAITERS };
+        standing < most && self.wait.as_ref().is_some_and(|wait| wait.tries > 0)
+    }
+
+    /// An exit searched in vain, and the network remembers that this client waits.
+    pub(crate) fn placed(&mut self, exit: NodeId) {
+        self.searched_by(exit);
+    }
+
+    /// Time has passed. The end, if it has come: the time is over and the block was searched for.
+    pub(crate) fn age(&mut self, now: Time) -> Option<FetchFailure> {
+        let wait = self.wait.as_mut()?;
+        if now >= wait.round_ends {
+            wait.round.clear();
+            (wait.tries, wait.round_ends) = (WAIT_TRIES, now + WAIT_ROUND);
+            self.alone = self.local;
+        }
+        let over = now >= wait.until && self.conclusion() == FetchFailure::NotFound;
+        over.then_some(FetchFailure::NotFound)
+    }
+
+    /// Whether it must be kept although nothing can be sent.
+    pub(crate) fn patient(&self, now: Time) -> bool {
+        self.wait.as_ref().is_some_and(|wait| now < wait.until)
     }
 
     pub(crate) fn expendable(&self) -> bool {
@@ -65,18 +140,41 @@ impl FetchOp {
         ExitOp::Fetch {
             block: self.block,
             branches,
+            wait: self.waits(),
         }
     }
 
     pub(crate) fn refuses(&self, exit: &NodeId) -> bool {
-        !self.alone && self.searched.contains(exit)
+        let done = self.wait.as_ref().map_or(&self.searched, |wait| &wait.round);
+        !self.alone && done.contains(exit)
     }
 
-    pub(crate) fn time_allowed(&self) -> Duration {
-        if self.expendable { TIME_EXPENDABLE } else { TIME }
+    pub(crate) fn time_allowed(&self, now: Time) -> Duration {
+        match &self.wait {
+            Some(wait) => wait.until.since(now).max(TIME),
+            None if self.expendable => TIME_EXPENDABLE,
+            None => TIME,
+        }
     }
 
     pub(crate) fn outcome(&mut self, exit: NodeId, outcome: Outcome) -> Next<Ended> {
+        let lie = match &outcome {
+            Outcome::Answer(ExitResult::Found(block)) => block.id() != self.block,
+            Outcome::Answer(ExitResult::Stored(_) | ExitResult::Collision(_) | ExitResult::Waiting) => true,
+            _ => false,
+        };
+        if let (Some(wait), false) = (&mut self.wait, lie) {
+            wait.tries = wait.tries.saturating_sub(1);
+            return match outcome {
+                Outcome::Answer(ExitResult::Found(block)) => Next::Done(Ok(block)),
+                Outcome::Answer(ExitResult::NotFound) => {
+                    wait.round.push(exit);
+                    self.searched_by(exit);
+                    Next::Continue
+                }
+                _ => Next::Continue,
+            };
+        }
         match outcome {
             Outcome::Answer(ExitResult::Found(block)) if block.id() == self.block => Next::Done(Ok(block)),
             Outcome::Answer(ExitResult::NotFound) => {
@@ -105,15 +203,15 @@ impl FetchOp {
                 }
             }
             Outcome::Answer(ExitResult::Busy) | Outcome::Lost => Next::Continue,
-            Outcome::Answer(ExitResult::Found(_) | ExitResult::Stored(_) | ExitResult::Collision(_)) => {
-                Next::Lie
-            }
+            Outcome::Answer(
+                ExitResult::Found(_) | ExitResult::Stored(_) | ExitResult::Collision(_) | ExitResult::Waiting,
+            ) => Next::Lie,
         }
     }
 
     pub(crate) fn no_other_exit(&mut self) -> Next<Ended> {
         self.alone = true;
-        if self.witnesses() >= WITNESSES {
+        if self.witnesses() >= WITNESSES && self.wait.is_none() {
             Next::Done(Err(FetchFailure::NotFound))
         } else {
             Next::Continue
@@ -127,6 +225,12 @@ impl FetchOp {
             FetchFailure::NotFound
         } else {
             FetchFailure::Unreachable
+        }
+    }
+
+    fn searched_by(&mut self, exit: NodeId) {
+        if !self.searched.contains(&exit) && self.searched.len() < SEARCHES {
+            self.searched.push(exit);
         }
     }
 

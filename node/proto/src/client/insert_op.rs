@@ -68,6 +68,7 @@ impl InsertOp {
                 ExitOp::Fetch {
                     block: self.block.id(),
                     branches,
+                    wait: false,
                 }
             }
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    client::op::{Ending, Next, Op, Outcome, What},
+    client::op::{Ending, Next, Op, Outcome, Standing, What},
     ids::{OpId, OriginId},
     time::Time,
     wire::ExitResult,
@@ -92,6 +92,35 @@ impl Job {
         true
     }
 
+    /// The exit of an attempt waits for the block.
+    pub(crate) fn placed(&mut self, now: Time, id: OpId, attempt: (OriginId, u32)) {
+        let Some(op) = self.ops.get_mut(&id) else { return };
+        let found = op
+            .in_flight
+            .iter_mut()
+            .find(|each| (each.origin, each.request) == attempt);
+        let (Some(attempt), What::Fetch(fetch)) = (found, &mut op.what) else {
+            return;
+        };
+        attempt.standing = Standing::Since(now);
+        fetch.placed(attempt.exit);
+        self.requeue(id);
+    }
+
+    /// Time has passed for those that wait. Gives those that end by it; whether anything was queued.
+    pub(crate) fn age(&mut self, now: Time) -> (Vec<(OpId, Ending)>, bool) {
+        let waiting = self.ops.iter_mut().filter(|(_, op)| op.waits());
+        let aged: Vec<(OpId, Option<Ending>)> = waiting.map(|(id, op)| (*id, op.age(now))).collect();
+        let (mut ended, before) = (Vec::new(), self.urgent.len());
+        for (id, ending) in aged {
+            match ending {
+                Some(ending) => ended.push((id, ending)),
+                None => self.requeue(id),
+            }
+        }
+        (ended, self.urgent.len() > before)
+    }
+
     /// An attempt of the operation came to something. `stage` is that of the attempt.
     pub(crate) fn outcome(
         &mut self,
@@ -139,7 +168,8 @@ impl Job {
         };
         op.queued = op.queued.saturating_sub(1);
         // A hedge is one more than desired, so only what has no room for any attempt is dropped.
-        op.desired() > 0 && op.in_flight.len() <= op.desired()
+        let hedge = op.in_flight.iter().all(|each| each.standing == Standing::No);
+        op.desired() > 0 && op.in_flight.len() < op.desired() + usize::from(hedge)
     }
 }
 

@@ -24,5 +24,5 @@ pub use download::{Download, DownloadFailure, DownloadOutput, DownloadProgress, 
 pub use entry::PinnedEntry;
 pub use job::MAX_OPS;
 pub use path::RelayView;
-pub use pool::{Pool, PoolOutput, PoolSettings};
+pub use pool::{MAX_WAIT, Pool, PoolOutput, PoolSettings};
 pub use upload::{Upload, UploadFailure, UploadOutput, UploadProgress, UploadTarget, Uploaded};

@@ -8,7 +8,10 @@ use std::time::Duration;
 use warren_keys::{Block, NodeId};
 
 use crate::{
-    client::{fetch_op::FetchOp, insert_op::InsertOp},
+    client::{
+        fetch_op::{FetchOp, RENEW_AFTER},
+        insert_op::InsertOp,
+    },
     core::api::{ClientEvent, FetchFailure, InsertFailure},
     ids::{JobId, OpId, OriginId},
     time::Time,
@@ -52,6 +55,19 @@ pub(crate) struct InFlight {
     pub(crate) request: u32,
     pub(crate) exit: NodeId,
     pub(crate) sent: Time,
+    /// The exit searched in vain and waits for the block.
+    pub(crate) standing: Standing,
+}
+
+/// Whether an attempt waits for a block that is not there yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// It is searched for.
+    No,
+    /// Since then.
+    Since(Time),
+    /// For so long that another attempt takes its place; it is still good until the network forgets it.
+    Stale,
 }
 
 #[derive(Debug)]
@@ -118,14 +134,48 @@ impl Op {
     /// How many attempts it wants in flight or waiting.
     pub(crate) fn desired(&self) -> usize {
         match &self.what {
+            What::Fetch(fetch) if fetch.waits() => {
+                let standing = self.in_flight.iter().filter(|each| each.standing != Standing::No);
+                let fresh = standing.clone().filter(|each| each.standing != Standing::Stale);
+                standing.count() + usize::from(fetch.wants_waiter(fresh.count()))
+            }
             What::Fetch(_) => 1,
             What::Insert(insert) => insert.desired(),
         }
     }
 
+    /// Whether it waits for a block that is not there yet.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(&self.what, What::Fetch(fetch) if fetch.waits())
+    }
+
+    /// Whether nothing is to be done but to wait.
+    pub(crate) fn rests(&self) -> bool {
+        self.queued == 0 && self.in_flight.iter().all(|each| each.standing != Standing::No)
+    }
+
+    /// Time has passed: waits become stale. The end, if it has come by that.
+    pub(crate) fn age(&mut self, now: Time) -> Option<Ending> {
+        let What::Fetch(fetch) = &mut self.what else {
+            return None;
+        };
+        for attempt in &mut self.in_flight {
+            if matches!(attempt.standing, Standing::Since(since) if now.since(since) >= RENEW_AFTER) {
+                attempt.standing = Standing::Stale;
+            }
+        }
+        fetch.age(now).map(|why| Ending::Fetched(Err(why)))
+    }
+
+    /// Whether it waits for the network to have the block, and so outlasts a time without circuits.
+    pub(crate) fn patient(&self, now: Time) -> bool {
+        matches!(&self.what, What::Fetch(fetch) if fetch.patient(now))
+    }
+
     /// Whether another attempt through `exit` would tell nothing new.
     pub(crate) fn refuses(&self, exit: &NodeId) -> bool {
-        self.in_flight.iter().any(|attempt| attempt.exit == *exit)
+        let asked = |attempt: &InFlight| attempt.exit == *exit && attempt.standing != Standing::Stale;
+        self.in_flight.iter().any(asked)
             || match &self.what {
                 What::Fetch(fetch) => fetch.refuses(exit),
                 What::Insert(insert) => insert.refuses(exit),
@@ -138,9 +188,9 @@ impl Op {
     }
 
     /// Total time from the first attempt on.
-    pub(crate) fn time_allowed(&self) -> Duration {
+    pub(crate) fn time_allowed(&self, now: Time) -> Duration {
         match &self.what {
-            What::Fetch(fetch) => fetch.time_allowed(),
+            What::Fetch(fetch) => fetch.time_allowed(now),
             What::Insert(insert) => insert.time_allowed(),
         }
     }

@@ -15,7 +15,10 @@
 mod staff;
 mod tick;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -45,6 +48,9 @@ pub const MAX_JOBS: usize = 512;
 pub const MAX_CIRCUITS: usize = 256;
 /// Circuits of a job beyond those that carry its load: for retries through other exits.
 pub(crate) const EXTRA_CIRCUITS: usize = 3;
+
+/// The longest that a fetch may wait for a block that is not there yet. Who wants to wait longer asks again.
+pub const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How the user wants circuits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,8 +223,11 @@ impl Pool {
                 op,
                 block,
                 expendable,
+                wait,
             } => {
-                self.begin(job, op, What::Fetch(FetchOp::new(block, expendable, local)));
+                let fetch = FetchOp::new(block, expendable, local);
+                let fetch = fetch.waiting(now, now + wait.min(MAX_WAIT));
+                self.begin(job, op, What::Fetch(fetch));
             }
             ClientCommand::Insert {
                 job,
@@ -291,7 +300,11 @@ impl Pool {
         let Some(circuit) = self.circuits.get_mut(&origin) else {
             return;
         };
-        let Some(attempt) = circuit.open.remove(&reply.id) else {
+        let answered = match reply.result {
+            ExitResult::Waiting => circuit.placed(now, reply.id),
+            _ => circuit.open.remove(&reply.id),
+        };
+        let Some(attempt) = answered else {
             return;
         };
         circuit.prove();
@@ -303,7 +316,9 @@ impl Pool {
                 let jitter = self.rng.next_u32() & 255;
                 circuit.busy(now, &attempt, jitter);
             }
-            ExitResult::Failed => {}
+            // A block that was waited for says nothing of the circuit's time.
+            ExitResult::Failed | ExitResult::Waiting => {}
+            _ if attempt.waits => {}
             // A search in vain is as slow as the network is wide and tells nothing of the circuit.
             ExitResult::NotFound => circuit.answered(now, &attempt, false),
             ExitResult::Found(_) | ExitResult::Stored(_) | ExitResult::Collision(_) => {
@@ -314,6 +329,13 @@ impl Pool {
         let Some(owner) = circuit.owner else { return };
         self.dirty.insert(owner);
         let Some(op) = attempt.op else { return };
+        if matches!(reply.result, ExitResult::Waiting) {
+            if let Some(job) = self.jobs.get_mut(&owner) {
+                job.placed(now, op, (origin, reply.id));
+            }
+            self.arm(now);
+            return;
+        }
         let outcome = Outcome::Answer(reply.result);
         self.outcome(now, owner, op, (origin, reply.id), attempt.stage, exit, outcome);
         self.arm(now);

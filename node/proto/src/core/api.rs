@@ -1,6 +1,6 @@
 //! What the core machine exchanges with its driver.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use warren_keys::{Block, BlockId, NodeId};
 
@@ -133,6 +133,8 @@ pub enum ClientCommand {
         block: BlockId,
         /// Answer from one exit is enough to give up (used where siblings can replace the block).
         expendable: bool,
+        /// How long to wait for a block that the network does not have yet; zero for not at all. Not with `expendable`.
+        wait: Duration,
     },
     /// Insert one block; ends in [`ClientEvent::Inserted`].
     Insert {

@@ -49,7 +49,7 @@ impl Core {
                 RepairOutput::Store(ticket, question) => {
                     self.output.push_back(CoreOutput::Store(ticket, question));
                 }
-                RepairOutput::Arrived(block) => self.router.arrived(&block),
+                RepairOutput::Arrived(block) => self.router.arrived(now, &block),
                 RepairOutput::Offence(link) => self.topology.offence(now, link),
             }
         }
@@ -228,12 +228,19 @@ impl Core {
         }
         match self.exits.admit(client, number) {
             Admission::Welcome => {
-                let opened = match op {
-                    ExitOp::Fetch { block, branches } => self.router.fetch(now, block, branches, own),
-                    ExitOp::Insert(block) => self.router.insert(now, block, own),
+                let (opened, waits) = match op {
+                    ExitOp::Fetch {
+                        block,
+                        branches,
+                        wait,
+                    } => {
+                        let wait = wait && self.exits.may_wait(client);
+                        (self.router.fetch(now, block, branches, wait, own), wait)
+                    }
+                    ExitOp::Insert(block) => (self.router.insert(now, block, own), false),
                 };
                 match opened {
-                    Some(request) => self.exits.opened(client, number, request),
+                    Some(request) => self.exits.opened(client, number, request, waits),
                     None => self.reply(
                         now,
                         client,
@@ -263,7 +270,12 @@ impl Core {
 
     /// The router has an answer for a client.
     fn exit_answer(&mut self, now: Time, request: RequestId, result: ExitResult) {
-        if let Some((client, id)) = self.exits.answered(request) {
+        let whose = match result {
+            // The last answer is still to come.
+            ExitResult::Waiting => self.exits.of(request),
+            _ => self.exits.answered(request),
+        };
+        if let Some((client, id)) = whose {
             self.reply(now, client, ExitReply { id, result });
         }
     }

@@ -3,10 +3,11 @@
 //! Routed requests carry random numbers and the full HTL. Nothing in them tells one circuit from another, or that the
 //! exit is not the client.
 //!
-//! Invariants: a circuit has at most [`MAX_PER_CIRCUIT`] requests open; an answer reaches only the circuit that asked; what a
+//! Invariants: a circuit has at most [`MAX_PER_CIRCUIT`] requests open, of which [`MAX_WAITS_PER_CIRCUIT`] may wait for a block
+//! that is not there yet; an answer reaches only the circuit that asked; what a
 //! circuit that is gone had asked for is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{CircuitAddr, LinkId, OriginId, RequestId};
 
@@ -14,6 +15,12 @@ use crate::ids::{CircuitAddr, LinkId, OriginId, RequestId};
 pub const MAX_PER_CIRCUIT: usize = 64;
 /// Requests that all circuits together may have open here: as many as the router takes searches.
 pub(super) const MAX_OPEN: usize = 4096;
+
+/// Requests of one circuit that may wait for a block: a reader waits for the three places of one root, and renews before the
+/// earlier waits have ended. Beyond, a search in vain is the last word.
+pub(super) const MAX_WAITS_PER_CIRCUIT: usize = 8;
+/// Requests of all circuits together that may wait: half of what may be open, so that waiting keeps nobody from fetching.
+const MAX_WAITING: usize = MAX_OPEN / 2;
 
 /// On whose behalf the exit asks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,6 +46,8 @@ pub(super) enum Admission {
 pub(super) struct Exits {
     by_client: BTreeMap<Client, BTreeMap<u32, RequestId>>,
     by_request: BTreeMap<RequestId, (Client, u32)>,
+    /// Requests that have been allowed to wait.
+    waits: BTreeSet<(Client, RequestId)>,
 }
 
 impl Exits {
@@ -54,14 +63,29 @@ impl Exits {
         }
     }
 
-    pub(super) fn opened(&mut self, client: Client, number: u32, request: RequestId) {
+    /// Whether one more request of the client may wait.
+    pub(super) fn may_wait(&self, client: Client) -> bool {
+        let all = (client, RequestId(0))..=(client, RequestId(u64::MAX));
+        self.waits.len() < MAX_WAITING && self.waits.range(all).count() < MAX_WAITS_PER_CIRCUIT
+    }
+
+    pub(super) fn opened(&mut self, client: Client, number: u32, request: RequestId, waits: bool) {
         self.by_client.entry(client).or_default().insert(number, request);
         self.by_request.insert(request, (client, number));
+        if waits {
+            self.waits.insert((client, request));
+        }
+    }
+
+    /// Whose request this is.
+    pub(super) fn of(&self, request: RequestId) -> Option<(Client, u32)> {
+        self.by_request.get(&request).copied()
     }
 
     /// Whose request has been answered.
     pub(super) fn answered(&mut self, request: RequestId) -> Option<(Client, u32)> {
         let (client, number) = self.by_request.remove(&request)?;
+        self.waits.remove(&(client, request));
         if let Some(open) = self.by_client.get_mut(&client) {
             open.remove(&number);
             if open.is_empty() {
@@ -81,6 +105,7 @@ impl Exits {
             .collect();
         for request in &requests {
             self.by_request.remove(request);
+            self.waits.remove(&(client, *request));
         }
         requests
     }
@@ -114,7 +139,7 @@ mod tests {
         let mut exits = Exits::default();
         for number in 0..64 {
             assert_eq!(exits.admit(client(1, 1), number), Admission::Welcome);
-            exits.opened(client(1, 1), number, RequestId(number.into()));
+            exits.opened(client(1, 1), number, RequestId(number.into()), false);
         }
         assert_eq!(exits.admit(client(1, 1), 64), Admission::Busy);
         assert_eq!(exits.admit(client(1, 1), 3), Admission::Duplicate);
@@ -127,15 +152,40 @@ mod tests {
     #[test]
     fn what_is_gone_is_forgotten() {
         let mut exits = Exits::default();
-        exits.opened(client(1, 1), 1, RequestId(1));
-        exits.opened(client(1, 2), 1, RequestId(2));
-        exits.opened(client(2, 1), 1, RequestId(3));
-        exits.opened(Client::Own(OriginId(1)), 1, RequestId(4));
+        exits.opened(client(1, 1), 1, RequestId(1), false);
+        exits.opened(client(1, 2), 1, RequestId(2), false);
+        exits.opened(client(2, 1), 1, RequestId(3), false);
+        exits.opened(Client::Own(OriginId(1)), 1, RequestId(4), false);
         assert_eq!(exits.gone(client(1, 1)), [RequestId(1)]);
         assert_eq!(exits.link_gone(LinkId(1)), [RequestId(2)]);
         assert_eq!((exits.answered(RequestId(2)), exits.open()), (None, 2));
         assert_eq!(exits.answered(RequestId(3)), Some((client(2, 1), 1)));
         assert_eq!(exits.gone(Client::Own(OriginId(1))), [RequestId(4)]);
         assert!(exits.by_client.is_empty() && exits.by_request.is_empty());
+    }
+
+    #[test]
+    fn waiting_is_bounded_for_a_circuit_and_for_all() {
+        let mut exits = Exits::default();
+        let mut allowed = 0;
+        for number in 0..20 {
+            let waits = exits.may_wait(client(1, 1));
+            allowed += usize::from(waits);
+            exits.opened(client(1, 1), number, RequestId(number.into()), waits);
+        }
+        assert_eq!(allowed, MAX_WAITS_PER_CIRCUIT);
+        assert!(exits.may_wait(client(1, 2)));
+        exits.answered(RequestId(0));
+        assert!(exits.may_wait(client(1, 1)), "one has ended");
+        for circuit in 2..2000 {
+            for number in 0..4 {
+                let waits = exits.may_wait(client(1, circuit));
+                let request = RequestId(u64::from(circuit * 100 + number));
+                exits.opened(client(1, circuit), number, request, waits);
+            }
+        }
+        assert_eq!(exits.waits.len(), MAX_WAITING);
+        exits.link_gone(LinkId(1));
+        assert!(exits.waits.is_empty());
     }
 }

@@ -215,6 +215,7 @@ fn routed_cost(message: &Routed) -> usize {
         | Routed::Insert { block, .. }
         | Routed::Collision { block, .. }
         | Routed::Replicate { block, .. }
+        | Routed::Arrived { block }
         | Routed::Repair(RepairMessage::HandOver { block, .. }) => FRAME_COST + block.bytes().len(),
         Routed::Repair(RepairMessage::Census { blocks, .. }) => FRAME_COST + blocks.len() * CENSUS_COST,
         Routed::Request { .. }

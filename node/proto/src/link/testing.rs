@@ -46,6 +46,7 @@ pub(crate) fn fetch(id: u32, block: &Block) -> ExitRequest {
         op: ExitOp::Fetch {
             block: block.id(),
             branches: 3,
+            wait: false,
         },
     }
 }

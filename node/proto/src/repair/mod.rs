@@ -83,7 +83,7 @@ pub enum RepairOutput {
     /// Ask the datastore; ends in [`Repair::store`]. Except for `Holds` and `Keep`, nobody waits for the answer.
     Store(StoreTicket, StoreQuestion),
     /// A neighbour brought a block that is being kept here.
-    Arrived(BlockId),
+    Arrived(Block),
     /// A neighbour sent what no honest node sends.
     Offence(LinkId),
 }
@@ -375,7 +375,7 @@ impl Repair {
         let receipt = if !welcome {
             Receipt::Refused
         } else if self.guests.may_bring(moment.now, from) {
-            self.output.push_back(RepairOutput::Arrived(block.id()));
+            self.output.push_back(RepairOutput::Arrived(block.clone()));
             let ticket = self.ask_store(StoreQuestion::Keep(block, Shelf::Store));
             self.guests.writing(ticket, from, id);
             return;

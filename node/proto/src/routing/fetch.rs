@@ -10,15 +10,16 @@
 use warren_keys::{Block, BlockId, Location};
 
 use super::{
-    Asker, End, Offence, Router, TicketUse,
+    Asker, End, Offence, Router, RouterOutput, TicketUse,
     limits::{LOOKUP_WAIT, MAX_BRANCHES, MAX_HTL, MAX_JOINED, MAX_STALE, MAX_TRIES, USEFUL_WAIT},
     table::Timed,
+    waits::{Reach, Source, Waiter},
 };
 use crate::{
     core::api::{Shelf, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
-    wire::{Refusal, Routed},
+    wire::{ExitResult, Refusal, Routed},
 };
 
 /// How far a search may go from this node on.
@@ -28,12 +29,15 @@ pub(super) struct Width {
     /// Hops without progress so far, this node included.
     pub(super) stale: u8,
     pub(super) branches: u8,
+    /// Whether a search in vain leaves a wait.
+    pub(super) wait: bool,
 }
 
 impl Width {
-    /// Whether a search of this width would have found all that one of `other` can find.
+    /// Whether a search of this width would have found all that one of `other` can find, and waits where that one would.
     pub(super) fn covers(self, other: Self) -> bool {
-        self.htl >= other.htl && self.stale <= other.stale && self.branches >= other.branches
+        let as_far = self.htl >= other.htl && self.stale <= other.stale && self.branches >= other.branches;
+        as_far && (self.wait || !other.wait)
     }
 }
 
@@ -107,11 +111,13 @@ impl Router {
         asker: Asker,
         block: BlockId,
         branches: u8,
+        wait: bool,
     ) {
         let width = Width {
             htl: MAX_HTL,
             stale: 0,
             branches: branches.clamp(1, MAX_BRANCHES),
+            wait,
         };
         let deadline = now + self.fetch_pace.allowance(width.htl);
         let ask = Ask {
@@ -119,6 +125,20 @@ impl Router {
             width,
             best: self.me.distance(block.key.location()),
             deadline,
+        };
+        self.search(now, id, block, ask);
+    }
+
+    /// A search for those who wait here, after a way on was lost.
+    pub(super) fn search_again(&mut self, now: Time, block: BlockId, reach: Reach) {
+        // The failure that is remembered has waited where nobody can tell any more.
+        self.failed.remove(&block);
+        let id = self.fresh_id(now);
+        let ask = Ask {
+            asker: Asker::Again,
+            width: reach.width,
+            best: reach.best,
+            deadline: now + self.fetch_pace.allowance(reach.width.htl),
         };
         self.search(now, id, block, ask);
     }
@@ -142,6 +162,7 @@ impl Router {
                 width.stale.saturating_add(1).min(MAX_STALE)
             },
             branches: width.branches.clamp(1, MAX_BRANCHES),
+            wait: width.wait,
         };
         let deadline = now + self.fetch_pace.allowance(width.htl);
         let ask = Ask {
@@ -160,13 +181,8 @@ impl Router {
             .is_some_and(|failed| failed.covers(ask.width))
         {
             self.stats.failed_lately += 1;
-            self.reply(
-                ask.asker,
-                id,
-                End::NotFound {
-                    left: ask.width.branches - 1,
-                },
-            );
+            let left = ask.width.branches - 1;
+            self.answer(now, id, block, &ask, End::NotFound { left });
             return;
         }
         let Some(ask) = self.join(id, block, ask) else {
@@ -275,12 +291,13 @@ impl Router {
             neighbour.window.opened();
         }
         self.stats.forwarded += 1;
-        let Ask {
-            best,
-            width: Width { stale, .. },
-            ..
-        } = search.ask;
-        let block = search.block;
+        let Ask { best, width, .. } = search.ask;
+        let (block, stale) = (search.block, width.stale);
+        let source = match search.ask.asker {
+            Asker::Link(from) => Source::Link(from),
+            Asker::Exit | Asker::Own | Asker::Again => Source::Here,
+        };
+        let wait = width.wait && self.waits.place(now, block, link, source, Reach { width, best });
         self.send(
             link,
             Routed::Request {
@@ -290,6 +307,7 @@ impl Router {
                 stale,
                 branches: given,
                 best,
+                wait,
             },
         );
         self.searches.put(id, search);
@@ -381,6 +399,10 @@ impl Router {
             return;
         }
         search.step = Step::Deciding;
+        if why == Refusal::Busy {
+            // It has not taken the request, and will not tell.
+            self.waits.unplace(search.block, from);
+        }
         let window = self
             .neighbours
             .find_mut(from)
@@ -445,7 +467,7 @@ impl Router {
         search.joined = joined;
         for (id, ask) in expired {
             self.joined.remove(&id);
-            self.reply(ask.asker, id, End::Failed);
+            self.answer(now, id, search.block, &ask, End::Failed);
         }
         if !search.wanted && search.joined.is_empty() {
             self.drop_search(id, &search);
@@ -533,8 +555,35 @@ impl Router {
         }
     }
 
-    /// Answers all who wait, or lets those search on whose own request reaches further.
     fn end_search(&mut self, now: Time, id: RequestId, search: Search, end: End) {
+        if let End::Found { block, .. } = &end {
+            let block = block.clone();
+            self.conclude(now, id, search, end);
+            self.deliver(now, &block);
+        } else {
+            self.conclude(now, id, search, end);
+        }
+    }
+
+    /// Ends all searches for a block that is here.
+    pub(super) fn end_searches_for(&mut self, now: Time, block: &Block) {
+        let of = block.id();
+        let open = self
+            .by_block
+            .range((of, RequestId(0))..=(of, RequestId(u64::MAX)));
+        for id in open.map(|(_, id)| *id).collect::<Vec<_>>() {
+            if let Some(search) = self.searches.take(id) {
+                let found = End::Found {
+                    block: block.clone(),
+                    copy: false,
+                };
+                self.conclude(now, id, search, found);
+            }
+        }
+    }
+
+    /// Answers all who asked, or lets those search on whose own request reaches further.
+    fn conclude(&mut self, now: Time, id: RequestId, search: Search, end: End) {
         self.drop_search(id, &search);
         if matches!(end, End::NotFound { .. }) {
             self.stats.not_found += 1;
@@ -558,15 +607,43 @@ impl Router {
                     continue;
                 }
             };
-            self.reply(ask.asker, id, end);
+            self.answer(now, id, search.block, &ask, end);
         }
         if search.wanted {
-            self.reply(search.ask.asker, id, end);
+            self.answer(now, id, search.block, &search.ask, end);
         }
         // Smallest number first: the others then join it instead of searching one by one.
         again.sort_unstable_by_key(|(id, _)| *id);
         for (id, ask) in again {
             self.search(now, id, search.block, ask);
         }
+    }
+
+    /// Answers one who asked, and remembers it if it waits.
+    fn answer(&mut self, now: Time, id: RequestId, block: BlockId, ask: &Ask, end: End) {
+        let reach = Reach {
+            width: ask.width,
+            best: ask.best,
+        };
+        let waits = ask.width.wait && !matches!(end, End::Found { .. } | End::Busy);
+        match ask.asker {
+            Asker::Link(link) if waits && self.neighbours.find(link).is_some() => {
+                let entered = self.waits.enter(now, block, Waiter::Link(link), reach);
+                self.stats.waits += u64::from(entered);
+            }
+            // Where a neighbour was silent others have heard it, and the block may come by them.
+            Asker::Exit | Asker::Own
+                if waits
+                    && matches!(end, End::NotFound { .. } | End::Failed)
+                    && self.waits.enter(now, block, Waiter::Exit(id), reach) =>
+            {
+                self.stats.waits += 1;
+                let told = RouterOutput::Answer(id, ExitResult::Waiting);
+                self.output.push_back(told);
+                return;
+            }
+            _ => {}
+        }
+        self.reply(ask.asker, id, end);
     }
 }

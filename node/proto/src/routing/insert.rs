@@ -59,7 +59,7 @@ impl Insert {
 
 impl Router {
     pub(super) fn begin_insert(&mut self, now: Time, id: RequestId, asker: Asker, block: Block, htl: u8) {
-        self.failed.remove(&block.id());
+        self.deliver(now, &block);
         let deadline = now + self.insert_pace.allowance(htl);
         let insert = Insert {
             block,

@@ -45,6 +45,24 @@ pub(super) const SEEN_TIME: Duration = Duration::from_secs(60);
 /// Ended requests remembered; the oldest is forgotten first.
 pub(super) const MAX_SEEN: usize = 16_384;
 
+/// How long a node remembers who waits for a block. Long enough that asking again costs little (a search each two minutes), short
+/// enough that who went away is soon forgotten everywhere. Clients ask again before (`client::fetch_op`).
+pub const WAIT_TIME: Duration = Duration::from_secs(180);
+/// A neighbour may push so much later: it heard the question later than it was sent.
+pub(super) const LATE: Duration = Duration::from_secs(10);
+/// All who wait here, counted once for each block: 16,384 are about 4 MiB.
+pub(super) const MAX_WAITS: usize = 16_384;
+/// Blocks that one neighbour may wait for here.
+pub(super) const MAX_WAITS_OF_LINK: usize = 1024;
+/// Requests of this node as an exit that may wait.
+pub(super) const MAX_WAITS_OF_EXIT: usize = 2048;
+/// Blocks that one neighbour may have this node wait for at one other: a quarter of what that one allows.
+pub(super) const SHARE_OF_LINK: usize = MAX_WAITS_OF_LINK / 4;
+/// The same for this node as an exit, whose circuits are bounded one by one.
+pub(super) const SHARE_OF_EXIT: usize = MAX_WAITS_OF_LINK / 2;
+/// Searches that a lost link may cause at once on behalf of those who wait. What is beyond is found again when they renew.
+pub(super) const MAX_AGAIN: usize = 32;
+
 /// Neighbours that one node asks for one request, refusals included. Branches run out long before; this stops a search
 /// among neighbours that all refuse.
 pub(super) const MAX_TRIES: usize = 16;

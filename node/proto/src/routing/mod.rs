@@ -8,6 +8,7 @@
 //! - `sink`: what the nearest node does, and what its neighbours do with a pushed copy
 //! - `neighbours`, `window`: whom to ask, and how much at once
 //! - `pace`: how long to wait for an answer
+//! - `waits`: who gets a block that arrives after its search has failed
 //! - `memory`, `table`: what is bounded by age and number
 //!
 //! # Invariants
@@ -35,6 +36,7 @@ mod stats;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waits;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,13 +49,14 @@ pub(crate) use self::memory::Recent;
 use self::{
     fetch::{Search, Width},
     insert::Insert,
-    limits::{FAILED_TIME, MAX_FAILED, MAX_SEEN, SEEN_TIME},
+    limits::{FAILED_TIME, MAX_AGAIN, MAX_FAILED, MAX_SEEN, SEEN_TIME},
     neighbours::Neighbours,
     pace::Pace,
     table::Table,
+    waits::{Waiter, Waits},
 };
 pub use self::{
-    limits::{FETCH_BRANCHES, Limits, MAX_BRANCHES, MAX_HTL, MAX_STALE, REPLICAS},
+    limits::{FETCH_BRANCHES, Limits, MAX_BRANCHES, MAX_HTL, MAX_STALE, REPLICAS, WAIT_TIME},
     stats::{OpenRequests, RouterStats},
 };
 use crate::{
@@ -70,7 +73,7 @@ pub enum RouterOutput {
     Send(LinkId, Routed),
     /// Ask the datastore.
     Store(StoreTicket, StoreQuestion),
-    /// The answer to [`Router::fetch`] or [`Router::insert`].
+    /// The answer to [`Router::fetch`] or [`Router::insert`]; [`ExitResult::Waiting`] is not the last.
     Answer(RequestId, ExitResult),
     /// A neighbour sent what no honest node sends.
     Offence(LinkId, Offence),
@@ -94,6 +97,8 @@ enum Asker {
     Exit,
     /// This node's own client without circuits: the own datastore is neither asked nor filled.
     Own,
+    /// This node, for those who wait here and whose way on was lost: nobody is answered.
+    Again,
 }
 
 impl Asker {
@@ -150,6 +155,7 @@ pub struct Router {
     writes: usize,
     seen: Recent<RequestId, ()>,
     failed: Recent<BlockId, Width>,
+    waits: Waits,
     fetch_pace: Pace,
     insert_pace: Pace,
     output: VecDeque<RouterOutput>,
@@ -175,6 +181,7 @@ impl Router {
             writes: 0,
             seen: Recent::new(MAX_SEEN, SEEN_TIME),
             failed: Recent::new(MAX_FAILED, FAILED_TIME),
+            waits: Waits::default(),
             fetch_pace: Pace::new(),
             insert_pace: Pace::new(),
             output: VecDeque::new(),
@@ -187,7 +194,8 @@ impl Router {
         self.neighbours.insert(link, location, stores);
     }
 
-    /// A link is gone. What waited for it goes elsewhere; searches that only it asked for are dropped; inserts go on.
+    /// A link is gone. What waited for it goes elsewhere; searches that only it asked for are dropped; inserts go on. What it was
+    /// asked to push is asked for elsewhere.
     pub fn neighbour_down(&mut self, now: Time, link: LinkId) {
         if !self.neighbours.remove(link) {
             return;
@@ -198,6 +206,11 @@ impl Router {
         for id in self.inserts.ids() {
             self.insert_lost_link(now, id, link);
         }
+        for (block, reach) in self.waits.lost_link(link).into_iter().take(MAX_AGAIN) {
+            if !self.searches_full() {
+                self.search_again(now, block, reach);
+            }
+        }
     }
 
     /// Whether this node keeps blocks from now on.
@@ -206,8 +219,16 @@ impl Router {
     }
 
     /// As an exit (or, with `own`, as a client without circuits), searches for a block. `branches` is capped at
-    /// [`MAX_BRANCHES`]. `None` when overloaded; else ends in [`RouterOutput::Answer`].
-    pub fn fetch(&mut self, now: Time, block: BlockId, branches: u8, own: bool) -> Option<RequestId> {
+    /// [`MAX_BRANCHES`]. `None` when overloaded; else ends in [`RouterOutput::Answer`], after [`WAIT_TIME`] at the latest when
+    /// `wait` asks for a block that is not there yet.
+    pub fn fetch(
+        &mut self,
+        now: Time,
+        block: BlockId,
+        branches: u8,
+        wait: bool,
+        own: bool,
+    ) -> Option<RequestId> {
         if self.searches_full() {
             self.stats.refused_busy += 1;
             return None;
@@ -220,6 +241,7 @@ impl Router {
             if own { Asker::Own } else { Asker::Exit },
             block,
             branches,
+            wait,
         );
         Some(id)
     }
@@ -245,6 +267,7 @@ impl Router {
 
     /// Nobody waits for the answer any more: a search ends, an insert goes on.
     pub fn cancel(&mut self, id: RequestId) {
+        self.waits.cancel(id);
         self.cancel_search(id);
         self.orphan_insert(id);
     }
@@ -262,10 +285,16 @@ impl Router {
                 stale,
                 branches,
                 best,
+                wait,
             } => {
                 if self.admit(now, from, id, self.searches_full()) {
                     self.stats.requests += 1;
-                    let width = Width { htl, stale, branches };
+                    let width = Width {
+                        htl,
+                        stale,
+                        branches,
+                        wait,
+                    };
                     self.passed_search(now, id, from, block, width, best);
                 }
             }
@@ -275,21 +304,22 @@ impl Router {
                     self.begin_insert(now, id, Asker::Link(from), block, htl.min(MAX_HTL));
                 }
             }
-            Routed::Replicate { id, block } => self.replicate(from, id, block),
+            Routed::Replicate { id, block } => self.replicate(now, from, id, block),
             Routed::Found { id, block, copy } => self.found(now, from, id, block, copy),
             Routed::NotFound { id, branches } => self.not_found(now, from, id, branches),
             Routed::Refused { id, why } => self.refused(now, from, id, why),
             Routed::Stored { id, copies } => self.stored(now, from, id, copies),
             Routed::Collision { id, block } => self.collision(now, from, id, block),
             Routed::Replicated { id, stored } => self.replicated(from, id, stored),
+            Routed::Arrived { block } => self.pushed(now, from, &block),
             // Not this machine's business: see [`crate::repair`].
             Routed::Repair(_) => self.ignore(),
         }
     }
 
-    /// A block has come here by another way: that it was searched for in vain is no longer true.
-    pub fn arrived(&mut self, block: &BlockId) {
-        self.failed.remove(block);
+    /// A block has come here by another way: that it was searched for in vain is no longer true, and who waits for it gets it.
+    pub fn arrived(&mut self, now: Time, block: &Block) {
+        self.deliver(now, block);
     }
 
     /// The datastore's answer.
@@ -324,6 +354,7 @@ impl Router {
             .next_wake()
             .into_iter()
             .chain(self.inserts.next_wake())
+            .chain(self.waits.next_wake())
             .min()
     }
 
@@ -336,6 +367,10 @@ impl Router {
         }
         while let Some(id) = self.inserts.due(now) {
             self.insert_due(now, id);
+        }
+        for id in self.waits.expire(now) {
+            self.output
+                .push_back(RouterOutput::Answer(id, ExitResult::NotFound));
         }
     }
 
@@ -354,6 +389,7 @@ impl Router {
             inserts: self.inserts.len(),
             store_questions: self.tickets.len(),
             remembered: self.seen.len() + self.failed.len(),
+            waits: self.waits.len(),
         }
     }
 
@@ -411,6 +447,33 @@ impl Router {
                 }
             }
             Asker::Exit | Asker::Own => self.output.push_back(RouterOutput::Answer(id, end.for_client())),
+            Asker::Again => {}
+        }
+    }
+
+    /// A block is here, whatever brought it: all who wait or search for it get it.
+    fn deliver(&mut self, now: Time, block: &Block) {
+        self.failed.remove(&block.id());
+        for waiter in self.waits.take(block.id()) {
+            self.stats.pushed += 1;
+            match waiter {
+                Waiter::Link(link) => self.send(link, Routed::Arrived { block: block.clone() }),
+                Waiter::Exit(id) => {
+                    let result = ExitResult::Found(block.clone());
+                    self.output.push_back(RouterOutput::Answer(id, result));
+                }
+            }
+        }
+        self.end_searches_for(now, block);
+    }
+
+    /// A neighbour pushes a block: taken only if it was asked to.
+    fn pushed(&mut self, now: Time, from: LinkId, block: &Block) {
+        if self.waits.unplace(block.id(), from) {
+            self.stats.arrived += 1;
+            self.deliver(now, block);
+        } else {
+            self.ignore();
         }
     }
 

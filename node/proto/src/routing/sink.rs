@@ -134,8 +134,8 @@ impl Router {
     }
 
     /// A sink pushes a copy to this node.
-    pub(super) fn replicate(&mut self, from: LinkId, id: RequestId, block: Block) {
-        self.failed.remove(&block.id());
+    pub(super) fn replicate(&mut self, now: Time, from: LinkId, id: RequestId, block: Block) {
+        self.deliver(now, &block);
         let key = block.key().location();
         let near = self.neighbours.stores_within(key, self.me.distance(key)) < REPLICA_RANK;
         if !self.stores || !near || self.writes >= self.limits.writes {

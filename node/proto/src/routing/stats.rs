@@ -31,6 +31,12 @@ pub struct RouterStats {
     pub replicas: u64,
     /// Copies left by traffic.
     pub cached: u64,
+    /// Times that somebody began to wait for a block, or still did.
+    pub waits: u64,
+    /// Blocks pushed to those who waited.
+    pub pushed: u64,
+    /// Blocks that were waited for and that a neighbour pushed.
+    pub arrived: u64,
     /// Requests refused for overload.
     pub refused_busy: u64,
     /// Requests refused because they had been here.
@@ -58,4 +64,6 @@ pub struct OpenRequests {
     pub store_questions: usize,
     /// Ended requests and failed keys remembered.
     pub remembered: usize,
+    /// Those who wait for a block that is not there yet.
+    pub waits: usize,
 }

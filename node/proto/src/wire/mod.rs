@@ -173,6 +173,8 @@ pub enum Routed {
         branches: u8,
         /// Ring distance from the key to the nearest node on the path so far.
         best: u64,
+        /// Whether the receiver is to remember who asked, and to push the block when it arrives later.
+        wait: bool,
     },
     /// The block that was asked for.
     Found {
@@ -234,6 +236,11 @@ pub enum Routed {
         /// Whether it is durable here.
         stored: bool,
     },
+    /// A block that the receiver waits for ([`Routed::Request`] with `wait`) has arrived.
+    Arrived {
+        /// The block.
+        block: Block,
+    },
     /// Census and repair between two who should keep the same blocks (protocol §9).
     Repair(RepairMessage),
 }
@@ -267,6 +274,8 @@ pub enum ExitOp {
         block: BlockId,
         /// Failed branches allowed (capped by the exit).
         branches: u8,
+        /// Whether a search in vain is to leave a wait: the answer is then [`ExitResult::Waiting`] first.
+        wait: bool,
     },
     /// Route an insert of this block.
     Insert(Block),
@@ -288,6 +297,9 @@ pub enum ExitResult {
     Found(Block),
     /// The search ended without it.
     NotFound,
+    /// The search ended without it, and the network remembers who asked. Not the last answer: [`ExitResult::Found`] follows
+    /// when the block arrives, [`ExitResult::NotFound`] when the wait has expired.
+    Waiting,
     /// The insert is durable on this many nodes.
     Stored(u8),
     /// Another signed block is stored under the key.

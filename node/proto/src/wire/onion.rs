@@ -60,6 +60,8 @@ enum Command {
     Collision = 8,
     Busy = 9,
     Failed = 10,
+    Await = 11,
+    Waiting = 12,
 }
 
 impl Command {
@@ -76,6 +78,8 @@ impl Command {
             8 => Self::Collision,
             9 => Self::Busy,
             10 => Self::Failed,
+            11 => Self::Await,
+            12 => Self::Waiting,
             other => return Err(WireError::UnknownType(other)),
         })
     }
@@ -177,15 +181,17 @@ impl OnionMessage {
                 }
             }
             Command::Extended => Self::Extended(Created::read(&mut data)?),
-            Command::Fetch => {
+            Command::Fetch | Command::Await => {
                 let id = data.u32()?;
                 let op = ExitOp::Fetch {
                     branches: data.u8()?,
                     block: data.block_id()?,
+                    wait: command == Command::Await,
                 };
                 Self::Request(ExitRequest { id, op })
             }
             Command::NotFound => reply(data.u32()?, ExitResult::NotFound),
+            Command::Waiting => reply(data.u32()?, ExitResult::Waiting),
             Command::Stored => reply(data.u32()?, ExitResult::Stored(data.u8()?)),
             Command::Busy => reply(data.u32()?, ExitResult::Busy),
             Command::Failed => reply(data.u32()?, ExitResult::Failed),
@@ -216,11 +222,15 @@ const fn reply(id: u32, result: ExitResult) -> OnionMessage {
 fn encode_request(request: &ExitRequest, out: &mut BytesMut) -> Command {
     out.put_u32(request.id);
     match &request.op {
-        ExitOp::Fetch { block, branches } => {
+        ExitOp::Fetch {
+            block,
+            branches,
+            wait,
+        } => {
             out.put_u8(*branches);
             out.put_u8(block.kind.as_u8());
             out.put_slice(block.key.as_bytes());
-            Command::Fetch
+            if *wait { Command::Await } else { Command::Fetch }
         }
         ExitOp::Insert(block) => {
             encode_block(block, out);
@@ -237,6 +247,7 @@ fn encode_reply(reply: &ExitReply, out: &mut BytesMut) -> Command {
             Command::Found
         }
         ExitResult::NotFound => Command::NotFound,
+        ExitResult::Waiting => Command::Waiting,
         ExitResult::Stored(copies) => {
             out.put_u8(*copies);
             Command::Stored

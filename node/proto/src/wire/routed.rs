@@ -31,6 +31,10 @@ pub enum RoutedType {
     Replicate,
     /// [`Routed::Replicated`].
     Replicated,
+    /// [`Routed::Request`] that waits.
+    Await,
+    /// [`Routed::Arrived`].
+    Arrived,
     /// [`Routed::Repair`].
     Repair(RepairType),
 }
@@ -51,6 +55,8 @@ impl RoutedType {
             0x26 => Self::Collision,
             0x27 => Self::Replicate,
             0x28 => Self::Replicated,
+            0x2d => Self::Await,
+            0x2e => Self::Arrived,
             _ => Self::Repair(RepairType::from_u8(number)?),
         })
     }
@@ -68,6 +74,8 @@ impl RoutedType {
             Self::Collision => 0x26,
             Self::Replicate => 0x27,
             Self::Replicated => 0x28,
+            Self::Await => 0x2d,
+            Self::Arrived => 0x2e,
             Self::Repair(repair) => repair.as_u8(),
         }
     }
@@ -75,10 +83,11 @@ impl RoutedType {
     /// Whether a body of this type can have `len` bytes. Only those of repair vary.
     pub(crate) fn admits(self, len: usize) -> bool {
         match self {
-            Self::Request => len == ID + 33 + 3 + 8,
+            Self::Request | Self::Await => len == ID + 33 + 3 + 8,
             Self::Found | Self::Insert => len == ID + 1 + BLOCK_FIELD,
             Self::NotFound | Self::Refused | Self::Stored | Self::Replicated => len == ID + 1,
             Self::Collision | Self::Replicate => len == ID + BLOCK_FIELD,
+            Self::Arrived => len == BLOCK_FIELD,
             Self::Repair(repair) => repair.admits(len),
         }
     }
@@ -111,7 +120,8 @@ impl Routed {
     #[must_use]
     pub const fn kind(&self) -> RoutedType {
         match self {
-            Self::Request { .. } => RoutedType::Request,
+            Self::Request { wait: false, .. } => RoutedType::Request,
+            Self::Request { wait: true, .. } => RoutedType::Await,
             Self::Found { .. } => RoutedType::Found,
             Self::NotFound { .. } => RoutedType::NotFound,
             Self::Refused { .. } => RoutedType::Refused,
@@ -120,14 +130,16 @@ impl Routed {
             Self::Collision { .. } => RoutedType::Collision,
             Self::Replicate { .. } => RoutedType::Replicate,
             Self::Replicated { .. } => RoutedType::Replicated,
+            Self::Arrived { .. } => RoutedType::Arrived,
             Self::Repair(message) => RoutedType::Repair(message.kind()),
         }
     }
 
-    /// The request that it belongs to.
+    /// The request that it belongs to; none for what belongs to a key.
     #[must_use]
-    pub const fn id(&self) -> RequestId {
+    pub const fn id(&self) -> Option<RequestId> {
         match self {
+            Self::Arrived { .. } => None,
             Self::Request { id, .. }
             | Self::Found { id, .. }
             | Self::NotFound { id, .. }
@@ -136,14 +148,16 @@ impl Routed {
             | Self::Stored { id, .. }
             | Self::Collision { id, .. }
             | Self::Replicate { id, .. }
-            | Self::Replicated { id, .. } => *id,
-            Self::Repair(message) => message.id(),
+            | Self::Replicated { id, .. } => Some(*id),
+            Self::Repair(message) => Some(message.id()),
         }
     }
 
     /// Appends all but the bytes of a block, which are returned.
     pub(crate) fn encode_head(&self, out: &mut BytesMut) -> &[u8] {
-        out.put_u64(self.id().0);
+        if let Some(id) = self.id() {
+            out.put_u64(id.0);
+        }
         let block = match self {
             Self::Request {
                 block,
@@ -183,7 +197,7 @@ impl Routed {
                 out.put_u8(*htl);
                 block
             }
-            Self::Collision { block, .. } | Self::Replicate { block, .. } => block,
+            Self::Collision { block, .. } | Self::Replicate { block, .. } | Self::Arrived { block } => block,
             Self::Repair(message) => match message.encode_head(out) {
                 Some(block) => block,
                 None => return &[],
@@ -195,16 +209,25 @@ impl Routed {
 
     pub(crate) fn decode(kind: RoutedType, mut body: BytesMut) -> Result<Self, WireError> {
         let mut reader = Reader::new(&body);
-        let id = RequestId(reader.u64()?);
+        let id = match kind {
+            RoutedType::Arrived => RequestId(0),
+            _ => RequestId(reader.u64()?),
+        };
         let message = match kind {
             RoutedType::Repair(kind) => return RepairMessage::decode(kind, body).map(Self::Repair),
-            RoutedType::Request => Self::Request {
+            RoutedType::Arrived => {
+                return Ok(Self::Arrived {
+                    block: decode_block(body)?,
+                });
+            }
+            RoutedType::Request | RoutedType::Await => Self::Request {
                 id,
                 block: reader.block_id()?,
                 htl: reader.u8()?,
                 stale: reader.u8()?,
                 branches: reader.u8()?,
                 best: reader.u64()?,
+                wait: kind == RoutedType::Await,
             },
             RoutedType::NotFound => Self::NotFound {
                 id,

@@ -306,3 +306,23 @@ async fn the_start_page() {
     );
     assert_eq!(fake.opened(), 0);
 }
+
+#[tokio::test]
+async fn a_request_can_wait_for_a_file() {
+    let fake = one(file(10), None);
+    let site = start(&fake).await;
+    let get = site.ask("GET /KSK@f", &["prefer: wait=30"]).await;
+    assert_eq!(
+        (get.status, get.header("preference-applied")),
+        (200, Some("wait=30"))
+    );
+    let get = site.ask("GET /KSK@f?wait=5", &[]).await;
+    assert_eq!(
+        (get.status, get.header("preference-applied")),
+        (200, Some("wait=5"))
+    );
+    let get = site.ask("GET /KSK@f", &[]).await;
+    assert_eq!((get.status, get.header("preference-applied")), (200, None));
+    assert_eq!(site.ask("GET /KSK@none?wait=1", &[]).await.status, 404);
+    assert_eq!(fake.waits(), [30, 5, 0, 1]);
+}

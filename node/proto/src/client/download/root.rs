@@ -27,6 +27,8 @@ pub(super) struct RootFetch {
     begun: Time,
     /// Whether the copies are asked for.
     all: bool,
+    /// Until when a root that is not there yet is waited for.
+    until: Option<Time>,
 }
 
 /// A root, and what of it is lost in the network.
@@ -43,7 +45,17 @@ impl RootFetch {
             positions,
             begun: now,
             all: false,
+            until: None,
         })
+    }
+
+    pub(super) fn wait(&mut self, until: Time) {
+        self.until = Some(until);
+    }
+
+    /// How long the network may be waited for.
+    pub(super) fn patience(&self, now: Time) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.since(now))
     }
 
     /// The next position to ask for.

@@ -123,6 +123,7 @@ impl Reader {
                     op,
                     block,
                     expendable,
+                    ..
                 } => {
                     self.fetches.push((block, expendable));
                     let found = self.store.get(&block).cloned().ok_or(FetchFailure::NotFound);

@@ -8,7 +8,7 @@ use crate::{
     client::{
         circuit::{Circuit, Kind},
         job::Job,
-        op::{Ending, FIRST_BRANCHES, InFlight, Next},
+        op::{Ending, FIRST_BRANCHES, InFlight, Next, Standing},
         path::{self, RelayView},
         pool::{EXTRA_CIRCUITS, MAX_CIRCUITS, Pool, PoolOutput},
     },
@@ -366,8 +366,9 @@ impl Pool {
             request,
             exit: circuit.exit,
             sent: now,
+            standing: Standing::No,
         });
-        op.deadline = op.deadline.or(Some(now + op.time_allowed()));
+        op.deadline = op.deadline.or(Some(now + op.time_allowed(now)));
         let local = circuit.path.is_empty();
         let request = ExitRequest {
             id: request,

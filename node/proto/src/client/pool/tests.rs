@@ -2,6 +2,7 @@
 
 mod net;
 mod random;
+mod waiting;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -430,6 +431,7 @@ fn what_exceeds_a_bound_fails_at_once() {
             op: OpId(77_777),
             block: block(1).id(),
             expendable: false,
+            wait: Duration::ZERO,
         },
     );
     net.drain();
@@ -461,6 +463,7 @@ fn without_circuits_a_busy_router_is_not_asked_again_at_once() {
                 op,
                 block,
                 expendable,
+                wait: Duration::ZERO,
             },
         );
     }

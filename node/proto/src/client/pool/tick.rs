@@ -9,7 +9,7 @@ use crate::{
     client::{
         circuit::{BUILD_TIME, Circuit, Kind},
         job::Job,
-        op::{Op, Outcome},
+        op::{Op, Outcome, Standing},
         pool::{Pool, PoolOutput},
     },
     ids::{JobId, OpId, OriginId},
@@ -18,6 +18,8 @@ use crate::{
 
 /// While something is open.
 const TICK: Duration = Duration::from_millis(50);
+/// While what is open only waits for blocks that are not there yet: waits are minutes long.
+const WAIT_TICK: Duration = Duration::from_millis(500);
 /// While nothing is: spares age, and missing ones are tried again.
 const IDLE_TICK: Duration = Duration::from_secs(5);
 /// A node that failed is avoided so long, if there are others.
@@ -66,6 +68,11 @@ impl Pool {
         self.jobs.values().any(|job| !job.ops.is_empty()) || self.circuits.values().any(|each| !each.ready)
     }
 
+    fn rests(&self) -> bool {
+        let resting = |job: &Job| job.ops.values().all(Op::rests);
+        self.jobs.values().all(resting) && self.circuits.values().all(|each| each.ready)
+    }
+
     /// Brings the next tick near when something has begun.
     pub(super) fn arm(&mut self, now: Time) {
         self.next_tick = self.next_tick.min(now + TICK);
@@ -77,6 +84,7 @@ impl Pool {
             return;
         }
         self.end_overdue(now);
+        self.age_waits(now);
         self.time_out_requests(now);
         self.time_out_builds(now);
         self.hedge(now);
@@ -89,7 +97,27 @@ impl Pool {
                 .filter(|(_, job)| job.waiting())
                 .map(|(id, _)| *id),
         );
-        self.next_tick = now + if self.active() { TICK } else { IDLE_TICK };
+        let tick = match (self.active(), self.rests()) {
+            (false, _) => IDLE_TICK,
+            (true, true) => WAIT_TICK,
+            (true, false) => TICK,
+        };
+        self.next_tick = now + tick;
+    }
+
+    /// Renews waits, and ends those whose time is over.
+    fn age_waits(&mut self, now: Time) {
+        let mut ended = Vec::new();
+        for (id, job) in &mut self.jobs {
+            let (over, queued) = job.age(now);
+            ended.extend(over.into_iter().map(|(op, ending)| (*id, op, ending)));
+            if queued {
+                self.dirty.insert(*id);
+            }
+        }
+        for (job, op, ending) in ended {
+            self.end(job, op, ending);
+        }
     }
 
     fn end_overdue(&mut self, now: Time) {
@@ -97,7 +125,8 @@ impl Pool {
         for (id, job) in &self.jobs {
             let stalled = job.stalled.is_some_and(|since| now.since(since) >= STALL_TIME);
             let is_overdue = |op: &Op| {
-                op.deadline.is_some_and(|deadline| deadline <= now) || stalled && op.in_flight.is_empty()
+                let stalled = stalled && op.in_flight.is_empty() && !op.patient(now);
+                op.deadline.is_some_and(|deadline| deadline <= now) || stalled
             };
             overdue.extend(
                 job.ops
@@ -191,6 +220,7 @@ impl Pool {
             let mut late: Vec<OpId> = Vec::new();
             for (op_id, op) in &job.ops {
                 if let ([attempt], 0, true) = (&op.in_flight[..], op.queued, op.hedges())
+                    && attempt.standing == Standing::No
                     && now.since(attempt.sent) >= patience(&attempt.origin)
                 {
                     late.push(*op_id);

@@ -26,6 +26,7 @@ fn ask(network: &mut Network, link: LinkId, number: u32) {
     let op = ExitOp::Fetch {
         block: block(500 + u64::from(number)).id(),
         branches: 3,
+        wait: false,
     };
     let request = ExitRequest { id: number, op };
     network.event(

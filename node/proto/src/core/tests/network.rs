@@ -280,6 +280,7 @@ impl Network {
                 op: OpId(0),
                 block,
                 expendable: false,
+                wait: Duration::ZERO,
             },
         );
         self.run_until(|network| !network.events.is_empty());

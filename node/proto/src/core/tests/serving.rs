@@ -74,6 +74,7 @@ fn three_of_eight_nodes_die_during_fetches() {
                 op,
                 block,
                 expendable: false,
+                wait: Duration::ZERO,
             },
         );
     }

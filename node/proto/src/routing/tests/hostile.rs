@@ -193,6 +193,7 @@ fn numbers_beyond_the_rules_are_cut_down() {
             stale,
             branches,
             best,
+            wait: false,
         },
     );
     network.settle();
@@ -206,6 +207,7 @@ fn numbers_beyond_the_rules_are_cut_down() {
             stale,
             branches: 255,
             best: 0,
+            wait: false,
         },
     );
     network.settle();
@@ -222,6 +224,7 @@ fn a_request_that_comes_back_is_refused_and_served_once() {
         stale: 0,
         branches: 2,
         best: u64::MAX,
+        wait: false,
     };
     network.inject(1, 0, ask(1));
     network.inject(2, 0, ask(1));

@@ -36,6 +36,7 @@ fn ask(id: u64, number: u64, htl: u8, branches: u8) -> Routed {
         stale: 0,
         branches,
         best: u64::MAX,
+        wait: false,
     }
 }
 
@@ -84,6 +85,7 @@ fn a_wider_request_searches_on_when_the_one_it_joined_fails() {
         stale: 0,
         branches: 1,
         best: u64::MAX,
+        wait: false,
     };
     network.inject(0, 1, request(1, 0));
     network.inject(0, 1, request(2, 5));

@@ -16,6 +16,7 @@ fn ask(id: u64) -> Routed {
         stale,
         branches,
         best,
+        wait: false,
     }
 }
 

@@ -7,3 +7,4 @@ mod load;
 mod network;
 mod ring;
 mod sequences;
+mod waiting;

@@ -54,6 +54,9 @@ pub(super) struct Network {
     pub(super) broken_disks: BTreeSet<usize>,
     pub(super) answers: BTreeMap<(usize, RequestId), ExitResult>,
     pub(super) answered_twice: bool,
+    /// Requests that have been told to wait and have no last answer yet.
+    pub(super) waiting: BTreeSet<(usize, RequestId)>,
+    pub(super) answered_at: BTreeMap<(usize, RequestId), Time>,
     /// Routed messages sent, and those among them that carry a search on.
     pub(super) messages: u64,
     pub(super) searches: u64,
@@ -91,6 +94,8 @@ impl Network {
             broken_disks: BTreeSet::new(),
             answers: BTreeMap::new(),
             answered_twice: false,
+            waiting: BTreeSet::new(),
+            answered_at: BTreeMap::new(),
             messages: 0,
             searches: 0,
             load: vec![0; count],
@@ -153,9 +158,16 @@ impl Network {
     }
 
     pub(super) fn fetch(&mut self, node: usize, block: BlockId, branches: u8) -> Option<RequestId> {
-        let request = self.routers[node].fetch(self.now, block, branches, false);
+        let request = self.routers[node].fetch(self.now, block, branches, false, false);
         self.drain(node);
         request
+    }
+
+    /// Fetches, and waits for the block if it is not there.
+    pub(super) fn await_block(&mut self, node: usize, block: BlockId, branches: u8) -> RequestId {
+        let request = self.routers[node].fetch(self.now, block, branches, true, false);
+        self.drain(node);
+        request.unwrap()
     }
 
     pub(super) fn insert(&mut self, node: usize, block: Block) -> Option<RequestId> {
@@ -276,7 +288,7 @@ impl Network {
     pub(super) fn assert_idle(&self) {
         for (node, router) in self.routers.iter().enumerate() {
             let open = router.open();
-            let total = open.searches + open.joined + open.inserts + open.store_questions;
+            let total = open.searches + open.joined + open.inserts + open.store_questions + open.waits;
             assert_eq!(total, 0, "node {node} {open:?}");
             assert_eq!(router.poll_timeout(), None);
             for other in 0..self.routers.len() {
@@ -337,7 +349,12 @@ impl Network {
                     let answer = self.ask_store(node, question);
                     self.schedule(Duration::from_micros(300), Event::Store(node, ticket, answer));
                 }
+                RouterOutput::Answer(request, ExitResult::Waiting) => {
+                    self.waiting.insert((node, request));
+                }
                 RouterOutput::Answer(request, result) => {
+                    self.waiting.remove(&(node, request));
+                    self.answered_at.insert((node, request), self.now);
                     self.answered_twice |= self.answers.insert((node, request), result).is_some();
                 }
                 RouterOutput::Offence(..) => self.offences += 1,

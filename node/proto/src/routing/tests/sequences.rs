@@ -61,6 +61,7 @@ fn message(id: RequestId, kind: u8, number: u64) -> Routed {
             stale,
             branches,
             best,
+            wait: number.is_multiple_of(3),
         },
         1 => Routed::Found {
             id,

@@ -76,12 +76,23 @@ fn examples() -> Vec<Frame> {
             stale: 1,
             branches: 3,
             best: 1 << 50,
+            wait: false,
         }),
         Frame::Routed(Routed::Found {
             id,
             block: block(1),
             copy: true,
         }),
+        Frame::Routed(Routed::Request {
+            id,
+            block: key,
+            htl: 3,
+            stale: 0,
+            branches: 1,
+            best: 0,
+            wait: true,
+        }),
+        Frame::Routed(Routed::Arrived { block: block(7) }),
         Frame::Routed(Routed::NotFound { id, branches: 2 }),
         Frame::Routed(Routed::Refused {
             id,
@@ -324,7 +335,7 @@ fn vectors_agree() {
                 ..
             } => number == circuit && size == PacketSize::Control,
             Frame::Routed(routed) => {
-                routed.id() == id
+                routed.id() == Some(id)
                     && match routed {
                         Routed::Request {
                             block,
@@ -346,7 +357,7 @@ fn vectors_agree() {
         };
         assert!(right, "{}", vector.text("name"));
     }
-    assert_eq!(seen, 20);
+    assert_eq!(seen, 21);
 }
 
 #[test]
@@ -376,7 +387,11 @@ fn vectors_with_blocks_agree() {
             id,
             block: block.clone(),
         }),
-        Frame::Routed(Routed::Replicate { id, block }),
+        Frame::Routed(Routed::Replicate {
+            id,
+            block: block.clone(),
+        }),
+        Frame::Routed(Routed::Arrived { block }),
     ];
     let vectors = vectors("long frame");
     assert_eq!(vectors.len(), frames.len());
@@ -396,7 +411,7 @@ fn vectors_with_blocks_agree() {
 
 proptest! {
     #[test]
-    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..29, body: Vec<u8>) {
+    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..31, body: Vec<u8>) {
         let kind = examples()[index].kind();
         if let Ok(frame) = Frame::decode(kind, BytesMut::from(&body[..]), &network()) {
             prop_assert_eq!(&encode(&frame)[FRAME_HEADER..], &body[..]);
@@ -404,7 +419,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..29, place: prop::sample::Index, bit in 0..8u8) {
+    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..31, place: prop::sample::Index, bit in 0..8u8) {
         let mut bytes = encode(&examples()[index]);
         let place = place.index(bytes.len());
         bytes[place] ^= 1 << bit;

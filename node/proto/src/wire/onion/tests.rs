@@ -33,10 +33,17 @@ fn examples() -> Vec<OnionMessage> {
         request(ExitOp::Fetch {
             block: key,
             branches: 3,
+            wait: false,
+        }),
+        request(ExitOp::Fetch {
+            block: key,
+            branches: 8,
+            wait: true,
         }),
         request(ExitOp::Insert(block(1))),
         reply(ExitResult::Found(block(2))),
         reply(ExitResult::NotFound),
+        reply(ExitResult::Waiting),
         reply(ExitResult::Stored(5)),
         reply(ExitResult::Collision(block(3))),
         reply(ExitResult::Busy),
@@ -146,6 +153,12 @@ fn vectors_agree() {
     let fetch = ExitOp::Fetch {
         block: BlockId::content(RoutingKey::from_bytes(keys[0])),
         branches: 3,
+        wait: false,
+    };
+    let awaited = ExitOp::Fetch {
+        block: BlockId::content(RoutingKey::from_bytes(keys[0])),
+        branches: 3,
+        wait: true,
     };
     let messages = [
         OnionMessage::Drop(PacketSize::Control),
@@ -168,6 +181,8 @@ fn vectors_agree() {
         reply(ExitResult::Collision(block)),
         reply(ExitResult::Busy),
         reply(ExitResult::Failed),
+        request(awaited),
+        reply(ExitResult::Waiting),
     ];
     let vectors = vectors("message");
     assert_eq!(vectors.len(), messages.len());
@@ -191,7 +206,7 @@ fn vectors_agree() {
 
 proptest! {
     #[test]
-    fn any_packet_is_a_message_or_an_error(command in 0u8..12, len in 0u16..400, data: Vec<u8>) {
+    fn any_packet_is_a_message_or_an_error(command in 0u8..14, len in 0u16..400, data: Vec<u8>) {
         let mut packet = BytesMut::from(&[command][..]);
         packet.extend_from_slice(&len.to_be_bytes());
         packet.extend_from_slice(&data);

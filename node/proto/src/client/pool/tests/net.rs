@@ -13,6 +13,7 @@ use crate::{
     client::testing::{block, network, node, offering},
     core::api::{FetchFailure, InsertFailure},
     descriptor::Services,
+    routing::WAIT_TIME,
     wire::ExitOp,
 };
 
@@ -41,6 +42,8 @@ enum Event {
     Ready(OriginId),
     Closed(OriginId, Option<NodeId>),
     Reply(OriginId, ExitReply),
+    /// The network forgets who waits.
+    Expired(OriginId, u32),
 }
 
 #[derive(Debug)]
@@ -57,6 +60,10 @@ pub(super) struct Net {
     pub(super) store: BTreeMap<BlockId, Block>,
     behaviours: BTreeMap<NodeId, Behaviour>,
     pub(super) default_delay: Duration,
+    /// How long fetches wait.
+    pub(super) wait: Duration,
+    /// Requests that wait at their exits.
+    pub(super) waits: BTreeMap<(OriginId, u32), BlockId>,
     lie_first: usize,
     deaf_first: usize,
     forget_first: usize,
@@ -94,6 +101,8 @@ impl Net {
             store: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             default_delay: Duration::from_millis(50),
+            wait: Duration::ZERO,
+            waits: BTreeMap::new(),
             lie_first: 0,
             deaf_first: 0,
             forget_first: 0,
@@ -117,6 +126,23 @@ impl Net {
 
     pub(super) fn put(&mut self, block: Block) {
         self.store.insert(block.id(), block);
+    }
+
+    /// A block gets into the network: all who wait are told.
+    pub(super) fn publish(&mut self, block: Block) {
+        self.put(block.clone());
+        let told = self.waits.iter().filter(|(_, of)| **of == block.id());
+        for (origin, id) in told.map(|(request, _)| *request).collect::<Vec<_>>() {
+            self.waits.remove(&(origin, id));
+            let result = ExitResult::Found(block.clone());
+            self.at(self.default_delay, Event::Reply(origin, ExitReply { id, result }));
+        }
+    }
+
+    /// The exits through which the client waits now.
+    pub(super) fn waiting_exits(&self) -> BTreeSet<NodeId> {
+        let exits = self.waits.keys().map(|(origin, _)| self.paths[origin].last());
+        exits.map(|exit| *exit.unwrap()).collect()
     }
 
     pub(super) fn behave(&mut self, node: NodeId, behaviour: Behaviour) {
@@ -167,6 +193,7 @@ impl Net {
             op: OpId(op),
             block,
             expendable,
+            wait: self.wait,
         });
     }
 
@@ -230,8 +257,12 @@ impl Net {
     fn forget(&mut self, origin: OriginId) {
         self.ready.remove(&origin);
         self.open.remove(&origin);
+        self.waits.retain(|(of, _), _| *of != origin);
         self.queue.retain(|_, event| match event {
-            Event::Ready(other) | Event::Closed(other, _) | Event::Reply(other, _) => *other != origin,
+            Event::Ready(other)
+            | Event::Closed(other, _)
+            | Event::Reply(other, _)
+            | Event::Expired(other, _) => *other != origin,
         });
     }
 
@@ -267,10 +298,17 @@ impl Net {
                     self.pool.origin_closed(self.now, origin, blame);
                 }
                 Some(Event::Reply(origin, reply)) => {
-                    self.open.entry(origin).or_default().remove(&reply.id);
+                    if !matches!(reply.result, ExitResult::Waiting) {
+                        self.open.entry(origin).or_default().remove(&reply.id);
+                    }
                     self.pool.origin_reply(self.now, origin, reply);
                 }
-                None => {}
+                Some(Event::Expired(origin, id)) if self.waits.remove(&(origin, id)).is_some() => {
+                    self.open.entry(origin).or_default().remove(&id);
+                    let result = ExitResult::NotFound;
+                    self.pool.origin_reply(self.now, origin, ExitReply { id, result });
+                }
+                Some(Event::Expired(..)) | None => {}
             }
         } else {
             self.pool.handle_timeout(self.now);
@@ -374,6 +412,16 @@ impl Net {
             (Behaviour::Liar, ExitOp::Fetch { .. }) => ExitResult::NotFound,
             (Behaviour::Wrong, ExitOp::Fetch { .. }) => ExitResult::Found(block(u64::MAX)),
             (Behaviour::Forgetful, ExitOp::Insert(_)) => ExitResult::Stored(5),
+            (
+                _,
+                ExitOp::Fetch {
+                    block, wait: true, ..
+                },
+            ) if !self.store.contains_key(&block) => {
+                self.waits.insert((origin, request.id), block);
+                self.at(delay + WAIT_TIME, Event::Expired(origin, request.id));
+                ExitResult::Waiting
+            }
             (_, ExitOp::Fetch { block, .. }) => self
                 .store
                 .get(&block)
