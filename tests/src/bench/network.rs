@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use warren_keys::Uri;
 use warren_node::{
-    client::{ByteStream, Client, ContentStream, InsertOptions, Network as _, Reporter, Source},
+    client::{ByteStream, Client, Content, ContentStream, InsertOptions, Network as _, Reporter, Source},
     node::{Node, NodeConfig, NodeHandle},
 };
 use warren_proto::{descriptor::NodeReference, routing::RouterStats};
@@ -240,10 +240,28 @@ pub async fn fetch(
     client: &Client,
     uri: &Uri,
     size: usize,
-    mut take: impl FnMut(&[u8]),
+    take: impl FnMut(&[u8]),
 ) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let content = soon("a file's root", client.open(uri, Duration::ZERO)).await??;
+    let content = open(client, uri).await?;
+    let opened = begun.elapsed();
+    Ok(opened + read(content, size, take).await?)
+}
+
+/// Finds a file's root.
+///
+/// # Errors
+/// When it is not there.
+pub async fn open(client: &Client, uri: &Uri) -> anyhow::Result<Content> {
+    Ok(soon("a file's root", client.open(uri, Duration::ZERO)).await??)
+}
+
+/// Reads a file of `size` bytes and passes its pieces on. Gives the time to the first byte.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn read(content: Content, size: usize, mut take: impl FnMut(&[u8])) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
     let mut stream = content.stream(0..u64::MAX);
     let mut first = None;
     let mut came = 0;

@@ -1,15 +1,13 @@
 //! Several files at once through one reader: whether they share evenly, and how long somebody waits who wants a small page beside them.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 use warren_keys::Uri;
+use warren_node::client::Progress;
 
 use super::{
     super::{
@@ -18,7 +16,7 @@ use super::{
         median,
         meter::{Cost, Meter},
         milliseconds,
-        network::{Member, Network, PUBLISHER, READER, fetch},
+        network::{Member, Network, PUBLISHER, READER, open, read},
         report::Report,
     },
     add, floor_beside, hops,
@@ -83,18 +81,19 @@ async fn together(reader: &Member, files: &[Uri]) -> anyhow::Result<(Cost, f64)>
     Ok((cost, race.share()))
 }
 
-/// How far each file is, and how far each was when the first was through.
+/// How far each file is, and how many blocks each had when the first was through. What has been given out would be too coarse: that comes
+/// by segments.
 struct Race {
-    came: Vec<AtomicU64>,
+    progress: Vec<OnceLock<watch::Receiver<Progress>>>,
     at_first_end: OnceLock<Vec<u64>>,
 }
 
 impl Race {
     fn standing(&self) -> Vec<u64> {
-        self.came
-            .iter()
-            .map(|came| came.load(Ordering::Relaxed))
-            .collect()
+        let blocks = |progress: &OnceLock<watch::Receiver<Progress>>| {
+            progress.get().map_or(0, |progress| progress.borrow().blocks)
+        };
+        self.progress.iter().map(blocks).collect()
     }
 
     fn share(&self) -> f64 {
@@ -107,18 +106,16 @@ impl Race {
 
 fn start(reader: &Member, files: &[Uri]) -> (JoinSet<anyhow::Result<()>>, Arc<Race>) {
     let race = Arc::new(Race {
-        came: files.iter().map(|_| AtomicU64::new(0)).collect(),
+        progress: files.iter().map(|_| OnceLock::new()).collect(),
         at_first_end: OnceLock::new(),
     });
     let mut running = JoinSet::new();
     for (number, uri) in files.iter().cloned().enumerate() {
         let (client, race) = (reader.client.clone(), Arc::clone(&race));
         running.spawn(async move {
-            let came = &race.came[number];
-            fetch(&client, &uri, SIZE, |piece| {
-                came.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            })
-            .await?;
+            let content = open(&client, &uri).await?;
+            race.progress[number].get_or_init(|| content.progress());
+            read(content, SIZE, |_| {}).await?;
             race.at_first_end.get_or_init(|| race.standing());
             Ok(())
         });
