@@ -4,7 +4,7 @@
 //! peer could have sealed with the right key; a fuzzer that had to guess tags would never see what is behind them.
 
 use warren_proto::{
-    crypto::{Aead, BadTag},
+    crypto::{Aead, BadTag, Cipher},
     geometry::TAG_LEN,
 };
 
@@ -12,7 +12,7 @@ use warren_proto::{
 pub struct NoSecurity;
 
 impl Aead for NoSecurity {
-    fn new(_key: &[u8; 32]) -> Self {
+    fn with(_cipher: Cipher, _key: &[u8; 32]) -> Self {
         Self
     }
 

@@ -35,6 +35,7 @@ use warren_proto::{
 use warren_storage::{Geometry, Options, Passphrase, Space, Store};
 
 use crate::{
+    aead::best_cipher,
     clock::Clock,
     core_task::{CoreTask, Desk, remembered},
     datastore::Datastore,
@@ -468,6 +469,7 @@ impl Node {
             secrets: Arc::new(secrets),
             network,
             dial_from: config.dial_from.clone(),
+            cipher: best_cipher(),
             descriptor: Arc::new(descriptor.clone()),
             replays,
             gate: config.gate.clone(),

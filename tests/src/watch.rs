@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use warren_keys::{Block, BlockId};
 use warren_proto::{
     core::api::{StoreAnswer, StoreQuestion},
-    crypto::{Aead, BadTag},
+    crypto::{Aead, BadTag, Cipher},
     geometry::{PacketSize, RECORD_PAYLOAD},
     ids::{CircuitAddr, CircuitId, LinkId, RequestId, StoreTicket},
     link::api::{LinkCommand, LinkEvent},
@@ -58,8 +58,8 @@ const RECORD_PLAIN: usize = RECORD_PAYLOAD + 2;
 const REKEY: u64 = u64::MAX;
 
 impl<A: Aead> Aead for Watched<A> {
-    fn new(key: &[u8; 32]) -> Self {
-        Self(A::new(key))
+    fn with(cipher: Cipher, key: &[u8; 32]) -> Self {
+        Self(A::with(cipher, key))
     }
 
     fn seal(&self, nonce: u64, aad: &[u8], buf: &mut [u8]) {

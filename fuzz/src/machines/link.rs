@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use warren_proto::{
+    crypto::Cipher,
     geometry::RECORD_LEN,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
     link::{
@@ -34,12 +35,16 @@ const OTHERS: [LinkId; 2] = [LinkId(2), LinkId(3)];
 #[must_use]
 pub fn established(peer: usize, dialler: bool) -> Established<NoSecurity> {
     Established {
-        sender: FrameSender::new(Sealer::new(&[0; 32])),
-        receiver: FrameReceiver::new(Opener::new(&[0; 32], BytesMut::new()), fixtures::network()),
+        sender: FrameSender::new(Sealer::new(Cipher::ChaCha20Poly1305, &[0; 32])),
+        receiver: FrameReceiver::new(
+            Opener::new(Cipher::ChaCha20Poly1305, &[0; 32], BytesMut::new()),
+            fixtures::network(),
+        ),
         peer_link_key: fixtures::node(peer).descriptor.link_key,
         dialler,
         handshake_hash: [0; 32],
         version: 1,
+        cipher: Cipher::ChaCha20Poly1305,
     }
 }
 
@@ -80,7 +85,7 @@ pub fn run(data: &[u8]) {
     let mut world = World {
         link: Link::new(START, established(PEER, dialler), config),
         now: START,
-        peer: FrameSender::new(Sealer::new(&[0; 32])),
+        peer: FrameSender::new(Sealer::new(Cipher::ChaCha20Poly1305, &[0; 32])),
         up: false,
         next_origin: 0,
         origins: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::core::time::Duration;
 use bytes::BytesMut;
 use warren_proto::{
-    crypto::Aead,
+    crypto::{Aead, Cipher},
     descriptor::Descriptor,
     geometry::RECORD_LEN,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
@@ -92,19 +92,26 @@ impl<A: Aead> Net<A> {
     /// Links two nodes; `a` dials.
     pub fn connect(&mut self, a: usize, b: usize) {
         let ids = [LinkId(self.next_link), LinkId(self.next_link + 1)];
+        // Both, by turns.
+        let cipher = if self.next_link % 4 == 1 {
+            Cipher::ChaCha20Poly1305
+        } else {
+            Cipher::Aes256Gcm
+        };
         self.next_link += 2;
         for (end, (me, peer)) in [(a, b), (b, a)].into_iter().enumerate() {
             let keys = if end == 0 { [1, 2] } else { [2, 1] };
             let established = Established {
-                sender: FrameSender::new(Sealer::new(&[keys[0]; 32])),
+                sender: FrameSender::new(Sealer::new(cipher, &[keys[0]; 32])),
                 receiver: FrameReceiver::new(
-                    Opener::new(&[keys[1]; 32], BytesMut::new()),
+                    Opener::new(cipher, &[keys[1]; 32], BytesMut::new()),
                     fixtures::network(),
                 ),
                 peer_link_key: fixtures::node(peer).descriptor.link_key,
                 dialler: end == 0,
                 handshake_hash: [0; 32],
                 version: 1,
+                cipher,
             };
             let link = Link::new(
                 self.now,

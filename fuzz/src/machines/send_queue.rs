@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::BytesMut;
 use warren_proto::{
     circuit::CIRCUIT_BUDGET,
+    crypto::Cipher,
     geometry::PacketSize,
     ids::{CircuitAddr, CircuitId, LinkId, RequestId},
     link::{
@@ -55,8 +56,11 @@ pub fn run(data: &[u8]) {
             link::config(LinkId(1), 1, Some(2)),
         ),
         now: START,
-        peer: FrameSender::new(Sealer::new(&[0; 32])),
-        arrived: FrameReceiver::new(Opener::new(&[0; 32], BytesMut::new()), fixtures::network()),
+        peer: FrameSender::new(Sealer::new(Cipher::ChaCha20Poly1305, &[0; 32])),
+        arrived: FrameReceiver::new(
+            Opener::new(Cipher::ChaCha20Poly1305, &[0; 32], BytesMut::new()),
+            fixtures::network(),
+        ),
         waiting: BTreeMap::new(),
         ended: BTreeSet::new(),
         names: BTreeMap::new(),

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use warren_proto::{
-    crypto::Portable,
+    crypto::{Cipher, Portable},
     link::{Established, HandshakeError, Initiator, Remote, ReplayCache, Responder, Step},
     wire::Frame,
 };
@@ -38,10 +38,20 @@ pub fn run(data: &[u8]) {
     }
 }
 
+/// What a machine has whose seed is this: both, by turns.
+fn best(seed: u64) -> Cipher {
+    if seed & 2 == 0 {
+        Cipher::Aes256Gcm
+    } else {
+        Cipher::ChaCha20Poly1305
+    }
+}
+
 fn responder(seed: u64) -> Responder {
     Responder::new(
         &fixtures::node(2).secrets,
         fixtures::network(),
+        best(seed),
         ChaCha20Rng::seed_from_u64(seed),
     )
 }
@@ -53,7 +63,8 @@ fn initiator(seed: u64, out: &mut BytesMut) -> Initiator {
         link_key: answers.link_public().to_bytes(),
     };
     let rng = ChaCha20Rng::seed_from_u64(seed);
-    Initiator::start(dials, remote, fixtures::network(), fixtures::NOW, rng, out).expect("an honest key")
+    let (network, now) = (fixtures::network(), fixtures::NOW);
+    Initiator::start(dials, remote, network, best(seed), now, rng, out).expect("an honest key")
 }
 
 /// Feeds a machine in pieces.
@@ -103,8 +114,8 @@ fn stranger_answers(input: &mut Input<'_>) {
 fn payload(number: usize, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
     let hour = u32::try_from(fixtures::NOW.0 / 3600).expect("a date of this century");
     let mut payload = match number {
-        0 => [&[1, 1, 1][..], &hour.to_be_bytes()].concat(),
-        1 => vec![1, 1],
+        0 => [&[1, 1, 2][..], &hour.to_be_bytes()].concat(),
+        1 => vec![1, 2],
         _ => Vec::new(),
     };
     let (len, seed) = (input.u16() % 600, [input.u8(); 32]);
@@ -127,13 +138,14 @@ fn payload(number: usize, input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
 
 fn hostile_initiator(input: &mut Input<'_>) {
     let piece = usize::from(input.u16());
+    let seed = 1 + u64::from(input.flag());
     let (mut replays, mut out) = (ReplayCache::new(), BytesMut::new());
     let [own, peer] = [1, 2].map(|node| &fixtures::node(node).secrets);
     let mut party = Party::new(own, peer, &fixtures::network(), true, &[7; 32]);
     let (payload_1, padding_1) = payload(0, input);
     let mut first = party.write(1, [3; 32], &payload_1).expect("a first message");
     first.extend_from_slice(&padding_1);
-    let answer = feed(responder(2), &first, piece, |machine, bytes| {
+    let answer = feed(responder(seed), &first, piece, |machine, bytes| {
         machine.receive(bytes, fixtures::NOW, &mut replays, &mut out)
     });
     // With bytes behind the first message it may have failed after its answer.
@@ -148,7 +160,9 @@ fn hostile_initiator(input: &mut Input<'_>) {
     }
     assert!(replays.len() == 1 && out.len() >= MESSAGES[1]);
     let read = party.read(2, &out[..MESSAGES[1]]).expect("a valid answer");
-    assert!(read.len() == PAYLOADS[1] && read[..2] == [1, 1]);
+    assert!(read.len() == PAYLOADS[1] && read[0] == 1);
+    let suite = read[1];
+    assert!(suite == 1 || suite == 2 && best(seed) == Cipher::Aes256Gcm);
     let replay = feed(responder(3), &first, piece, |machine, bytes| {
         machine.receive(bytes, fixtures::NOW, &mut replays, &mut BytesMut::new())
     });
@@ -167,7 +181,9 @@ fn hostile_initiator(input: &mut Input<'_>) {
     assert!(out.is_empty());
     if let Ok(Step::Done(done)) = end {
         assert!(
-            done.handshake_hash[..] == party.hash()[..] && done.peer_link_key == own.link_public().to_bytes()
+            done.handshake_hash[..] == party.hash()[..]
+                && done.peer_link_key == own.link_public().to_bytes()
+                && (done.cipher == Cipher::Aes256Gcm) == (suite == 2)
         );
         check_records(done);
     }
@@ -175,7 +191,8 @@ fn hostile_initiator(input: &mut Input<'_>) {
 
 fn hostile_responder(input: &mut Input<'_>) {
     let (piece, mut out) = (usize::from(input.u16()), BytesMut::new());
-    let machine = initiator(4, &mut out);
+    let seed = 1 + u64::from(input.flag());
+    let machine = initiator(seed, &mut out);
     let [peer, own] = [1, 2].map(|node| &fixtures::node(node).secrets);
     let mut party = Party::new(own, peer, &fixtures::network(), false, &[7; 32]);
     let read = party.read(1, &out[..MESSAGES[0]]).expect("a valid message");
@@ -195,6 +212,7 @@ fn hostile_responder(input: &mut Input<'_>) {
                     .is_some_and(|payload| payload.len() == PAYLOADS[2])
             );
             assert!(done.handshake_hash[..] == party.hash()[..]);
+            assert!(done.cipher == Cipher::ChaCha20Poly1305 || best(seed) == Cipher::Aes256Gcm);
             check_records(done);
         }
         _ => assert!(out.is_empty(), "the identity went out before the peer was proved"),
@@ -247,6 +265,8 @@ fn honest(input: &mut Input<'_>) {
         panic!("the listener is not done")
     };
     assert!(a.handshake_hash == b.handshake_hash && (a.version, b.version) == (1, 1));
+    let both = [best(seed), best(!seed)] == [Cipher::Aes256Gcm; 2];
+    assert!(a.cipher == b.cipher && (a.cipher == Cipher::Aes256Gcm) == both);
     talk(&mut a, &mut b, seed);
     talk(&mut b, &mut a, !seed);
 }
@@ -271,13 +291,17 @@ pub fn seeds() -> Vec<Seed> {
         ));
     }
     let payload = |seed: Seed, len| seed.u16(len).u8(5).u8(0).u8(0).u8(0);
-    seeds.push(payload(payload(Seed::new("initiator").u8(2).u16(700), 100), 511).bytes(&[0; 100]));
-    seeds.push(payload(payload(Seed::new("initiator-slowly").u8(2).u16(1), 0), 0));
+    seeds.push(payload(payload(Seed::new("initiator").u8(2).u16(700).u8(1), 100), 511).bytes(&[0; 100]));
+    seeds.push(payload(
+        payload(Seed::new("initiator-slowly").u8(2).u16(1).u8(0), 0),
+        0,
+    ));
     // The version that it speaks at least is 2.
     seeds.push(
         Seed::new("initiator-version")
             .u8(2)
             .u16(700)
+            .u8(1)
             .u16(1)
             .u8(5)
             .u8(1)
@@ -286,12 +310,13 @@ pub fn seeds() -> Vec<Seed> {
             .u8(0)
             .u8(0),
     );
-    seeds.push(payload(Seed::new("responder").u8(3).u16(50), 200));
-    seeds.push(payload(Seed::new("responder-early").u8(3).u16(50), 200).bytes(b"too early"));
+    seeds.push(payload(Seed::new("responder").u8(3).u16(50).u8(1), 200));
+    seeds.push(payload(Seed::new("responder-early").u8(3).u16(50).u8(1), 200).bytes(b"too early"));
     seeds.push(
         Seed::new("responder-suite")
             .u8(3)
             .u16(700)
+            .u8(0)
             .u16(1)
             .u8(5)
             .u8(1)

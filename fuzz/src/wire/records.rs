@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use warren_proto::{
-    crypto::Portable,
+    crypto::{Cipher, Portable},
     geometry::{RECORD_LEN, RECORD_PAYLOAD},
     link::{
         frames::FrameReceiver,
@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
 /// Records of any content, read as frames; the buffer must not grow beyond one frame and one read.
 fn peer(input: &mut Input<'_>) {
     let mut receiver = FrameReceiver::new(
-        Opener::<NoSecurity>::new(&[0; 32], BytesMut::new()),
+        Opener::<NoSecurity>::new(Cipher::ChaCha20Poly1305, &[0; 32], BytesMut::new()),
         fixtures::network(),
     );
     while let Some(op) = input.op() {
@@ -68,9 +68,14 @@ fn peer(input: &mut Input<'_>) {
 
 /// A stream through records that are cut, and perhaps changed, lost or repeated on the way.
 fn wire(input: &mut Input<'_>) {
+    let cipher = if input.flag() {
+        Cipher::Aes256Gcm
+    } else {
+        Cipher::ChaCha20Poly1305
+    };
     let (mut sealer, mut opener) = (
-        Sealer::<Portable>::new(&[1; 32]),
-        Opener::<Portable>::new(&[1; 32], BytesMut::new()),
+        Sealer::<Portable>::new(cipher, &[1; 32]),
+        Opener::<Portable>::new(cipher, &[1; 32], BytesMut::new()),
     );
     let (mut sent, mut received) = (Vec::new(), Vec::new());
     let mut damaged = false;
@@ -156,9 +161,15 @@ pub fn seeds() -> Vec<Seed> {
     seeds.push(Seed::new("overfull").u8(0).u8(1).long_chunk(b"data").u16(0xffff));
     seeds.push(Seed::new("padding").u8(0).u8(1).long_chunk(b"data").u16(1));
     seeds.push(Seed::new("empty").u8(0).u8(0).u16(0).u8(2).u16(0).u16(9));
-    for (name, fate) in [("take", 4), ("flip", 5), ("lose", 6), ("repeat", 7)] {
-        let seed = Seed::new(format!("wire-{name}"))
+    let fates = [("take", 4), ("flip", 5), ("lose", 6), ("repeat", 7)];
+    let ciphers = [("", 0), ("aes-", 1)];
+    for ((cipher, flag), (name, fate)) in ciphers
+        .into_iter()
+        .flat_map(|cipher| fates.map(|fate| (cipher, fate)))
+    {
+        let seed = Seed::new(format!("wire-{cipher}{name}"))
             .u8(1)
+            .u8(flag)
             .u8(0)
             .u8(9)
             .u16(9000)

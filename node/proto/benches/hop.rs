@@ -12,7 +12,7 @@ use rand_core::{Rng, SeedableRng};
 use warren_keys::{IdentityKey, Seed};
 use warren_proto::{
     circuit::{ntor::ClientHandshake, onion::HopCipher},
-    crypto::{Aead, Portable},
+    crypto::{Aead, Cipher, Portable},
     descriptor::{Descriptor, NodeSecrets, Services, Statement},
     geometry::{PacketSize, RECORD_LEN, RECORD_PAYLOAD},
     ids::{CircuitAddr, CircuitId, LinkId},
@@ -51,12 +51,16 @@ fn node(seed: u8) -> (Arc<NodeSecrets>, Arc<Descriptor>) {
 
 fn established(send: u8, receive: u8, peer_link_key: [u8; 32], dialler: bool) -> Established<Portable> {
     Established {
-        sender: FrameSender::new(Sealer::new(&[send; 32])),
-        receiver: FrameReceiver::new(Opener::new(&[receive; 32], BytesMut::new()), network()),
+        sender: FrameSender::new(Sealer::new(Cipher::ChaCha20Poly1305, &[send; 32])),
+        receiver: FrameReceiver::new(
+            Opener::new(Cipher::ChaCha20Poly1305, &[receive; 32], BytesMut::new()),
+            network(),
+        ),
         peer_link_key,
         dialler,
         handshake_hash: [0; 32],
         version: 1,
+        cipher: Cipher::ChaCha20Poly1305,
     }
 }
 

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use warren_keys::{BLOCK_SIZE, Block, BlockKind};
 use warren_proto::{
-    crypto::{Aead, Portable},
+    crypto::{Aead, Cipher, Portable},
     descriptor::NodeSecrets,
     geometry::{PacketSize, RECORD_LEN, RECORD_PAYLOAD, TAG_LEN},
     ids::{CircuitId, RequestId},
@@ -43,7 +43,7 @@ fn records(c: &mut Criterion) {
         b.iter(|| (0..RECORDS as u64).for_each(|nonce| cipher.seal(nonce, &[], black_box(&mut buf))));
     });
 
-    let mut sealer = Sealer::<Portable>::new(&KEY);
+    let mut sealer = Sealer::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY);
     group.bench_function("seal", |b| {
         b.iter(|| {
             sealer.write(&stream);
@@ -52,8 +52,8 @@ fn records(c: &mut Criterion) {
     });
 
     group.bench_function("open", |b| {
-        let mut sealer = Sealer::<Portable>::new(&KEY);
-        let mut opener = Opener::<Portable>::new(&KEY, BytesMut::new());
+        let mut sealer = Sealer::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY);
+        let mut opener = Opener::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY, BytesMut::new());
         b.iter_batched(
             || {
                 sealer.write(&stream);
@@ -86,8 +86,11 @@ fn frames(c: &mut Criterion) {
     };
     for (name, frame) in [("block", found), ("packet", packet)] {
         group.throughput(Throughput::Bytes((size.body() + TAG_LEN) as u64));
-        let mut sender = FrameSender::new(Sealer::<Portable>::new(&KEY));
-        let mut receiver = FrameReceiver::new(Opener::<Portable>::new(&KEY, BytesMut::new()), network());
+        let mut sender = FrameSender::new(Sealer::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY));
+        let mut receiver = FrameReceiver::new(
+            Opener::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY, BytesMut::new()),
+            network(),
+        );
         group.bench_function(format!("{name} sent and received"), |b| {
             b.iter(|| {
                 sender.send(&frame);
@@ -116,8 +119,17 @@ fn handshake(c: &mut Criterion) {
             let (mut to_bob, mut to_alice, mut replays) =
                 (BytesMut::new(), BytesMut::new(), ReplayCache::new());
             let rng = ChaCha20Rng::seed_from_u64;
-            let a = Initiator::start(&alice, remote, network(), now, rng(seed), &mut to_bob).unwrap();
-            let b = Responder::new(&bob, network(), rng(seed + 1));
+            let a = Initiator::start(
+                &alice,
+                remote,
+                network(),
+                Cipher::ChaCha20Poly1305,
+                now,
+                rng(seed),
+                &mut to_bob,
+            )
+            .unwrap();
+            let b = Responder::new(&bob, network(), Cipher::ChaCha20Poly1305, rng(seed + 1));
             let step = b.receive::<Portable>(&to_bob.split(), now, &mut replays, &mut to_alice);
             let Ok(Step::More(b)) = step else {
                 panic!("not answered")

@@ -31,7 +31,7 @@ pub(crate) enum Fault {
 /// Answers a handshake. Nothing is written before the first message has proved that its sender knows this node.
 pub(crate) async fn respond(net: &Net, stream: &mut TcpStream) -> Result<Established<RingAead>, Fault> {
     let rng = ChaCha20Rng::from_seed(net.random_seed());
-    let mut machine = Responder::new(&net.secrets, net.network, rng);
+    let mut machine = Responder::new(&net.secrets, net.network, net.cipher, rng);
     let mut out = BytesMut::new();
     loop {
         let step = read_some(stream, |received| {
@@ -58,7 +58,8 @@ pub(crate) async fn initiate(
         link_key: target.link_key,
     };
     let mut out = BytesMut::new();
-    let mut machine = Initiator::start(&net.secrets, remote, net.network, net.clock.wall(), rng, &mut out)?;
+    let (network, cipher, now) = (net.network, net.cipher, net.clock.wall());
+    let mut machine = Initiator::start(&net.secrets, remote, network, cipher, now, rng, &mut out)?;
     loop {
         write_all(stream, &mut out).await?;
         match read_some(stream, |received| machine.receive(received, &mut out)).await?? {

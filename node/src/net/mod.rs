@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_proto::{
     core::api::CoreInput,
+    crypto::Cipher,
     descriptor::{Descriptor, NodeSecrets},
     link::ReplayCache,
     network::Network,
@@ -42,6 +43,8 @@ pub(crate) struct Net {
     pub(crate) clock: Clock,
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) network: Network,
+    /// The best cipher for records that this machine computes.
+    pub(crate) cipher: Cipher,
     /// Links that may stand at once, those included about which the core has yet to decide.
     pub(crate) max_links: usize,
     pub(crate) registry: Registry,
@@ -66,6 +69,7 @@ pub(crate) struct NetParts {
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) network: Network,
     pub(crate) dial_from: Vec<IpAddr>,
+    pub(crate) cipher: Cipher,
     pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) replays: ReplayCache,
     pub(crate) gate: GateSettings,
@@ -84,6 +88,7 @@ impl Net {
             clock: parts.clock,
             secrets: parts.secrets,
             network: parts.network,
+            cipher: parts.cipher,
             max_links: parts.links + UNDECIDED,
             registry: Registry::new(parts.queues),
             core: parts.core,

@@ -12,6 +12,7 @@ use tokio::{
 use warren_keys::{IdentityKey, NodeId, Seed};
 use warren_proto::{
     core::api::DialTarget,
+    crypto::Cipher,
     descriptor::{Services, Statement},
     ids::LinkId,
     link::api::{LinkCommand, LinkEvent},
@@ -20,6 +21,7 @@ use warren_proto::{
 };
 
 use super::{limits::Rejections, *};
+use crate::aead::best_cipher;
 
 /// A node without a core: its inputs pile up for the test to look at.
 struct Bare {
@@ -47,6 +49,12 @@ impl Bare {
             secrets: Arc::new(secrets),
             network,
             dial_from: vec![ip],
+            // Both kinds of machine.
+            cipher: if seed.is_multiple_of(2) {
+                Cipher::ChaCha20Poly1305
+            } else {
+                best_cipher()
+            },
             descriptor,
             replays: ReplayCache::new(),
             gate,

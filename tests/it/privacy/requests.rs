@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use warren_keys::{Block, CryptoKey, content};
 use warren_proto::{
-    crypto::{Aead, BadTag, Portable},
+    crypto::{Aead, BadTag, Cipher, Portable},
     geometry::TAG_LEN,
 };
 use warren_tests::{
@@ -245,8 +245,8 @@ fn one_hop_is_seen_to_leak() {
 struct Glass(Portable);
 
 impl Aead for Glass {
-    fn new(key: &[u8; 32]) -> Self {
-        Self(Portable::new(key))
+    fn with(cipher: Cipher, key: &[u8; 32]) -> Self {
+        Self(Portable::with(cipher, key))
     }
 
     fn seal(&self, nonce: u64, aad: &[u8], buf: &mut [u8]) {

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use warren_keys::{IdentityKey, Seed};
-use warren_node::aead::RingAead;
+use warren_node::aead::{RingAead, best_cipher};
 use warren_proto::{
     circuit::ntor::{self, ClientHandshake},
     descriptor::NodeSecrets,
@@ -82,13 +82,14 @@ fn alone(report: &mut Report) -> anyhow::Result<()> {
         link_key: bob.link_public().to_bytes(),
     };
     let now = WallTime(1_800_000_000);
+    let cipher = best_cipher();
     let mut seed = 0;
     let links = per_second(|| {
         seed += 2;
         let (mut to_bob, mut to_alice, mut replays) = (BytesMut::new(), BytesMut::new(), ReplayCache::new());
         let rng = ChaCha20Rng::seed_from_u64;
-        let dialling = Initiator::start(&alice, remote, network, now, rng(seed), &mut to_bob)?;
-        let answering = Responder::new(&bob, network, rng(seed + 1));
+        let dialling = Initiator::start(&alice, remote, network, cipher, now, rng(seed), &mut to_bob)?;
+        let answering = Responder::new(&bob, network, cipher, rng(seed + 1));
         let Ok(Step::More(answering)) =
             answering.receive::<RingAead>(&to_bob.split(), now, &mut replays, &mut to_alice)
         else {

@@ -155,7 +155,7 @@ class Symmetric:
         return out
 
 
-def handshake(network, initiator, responder, hour, nonces, ephemerals, paddings):
+def handshake(network, initiator, responder, hour, suites, nonces, ephemerals, paddings):
     net = network_hash(network)
     noise = Symmetric(b"warren link handshake 1" + net + responder.identity, responder.link_key)
     publics = [x25519(secret, BASE) for secret in ephemerals]
@@ -176,10 +176,10 @@ def handshake(network, initiator, responder, hour, nonces, ephemerals, paddings)
 
     noise.mix(publics[0])
     noise.mix_key(x25519(ephemerals[0], responder.link_key))
-    one = masked(1) + noise.seal(struct.pack(">BBBI", 1, 1, 1, hour) + field(1)) + filler(1)
+    one = masked(1) + noise.seal(struct.pack(">BBBI", 1, 1, suites[0], hour) + field(1)) + filler(1)
     noise.mix(publics[1])
     noise.mix_key(x25519(ephemerals[1], publics[0]))
-    two = masked(2) + noise.seal(b"\1\1" + field(2)) + filler(2)
+    two = masked(2) + noise.seal(bytes([1, suites[1]]) + field(2)) + filler(2)
     three = noise.seal(initiator.link_key)
     noise.mix_key(x25519(initiator.link_secret, publics[1]))
     three += noise.seal(field(3)) + filler(3)
@@ -188,7 +188,83 @@ def handshake(network, initiator, responder, hour, nonces, ephemerals, paddings)
 
 
 # ---- section 5.1: records ----
-def record(key, number, used):
+# AES-256 (FIPS 197) and GCM (NIST SP 800-38D), for suite 2.
+def times_x(byte):
+    return (byte << 1) ^ (0x11B if byte & 0x80 else 0)
+
+
+def s_box():
+    powers = [1]
+    for _ in range(254):
+        powers.append(powers[-1] ^ times_x(powers[-1]))  # of x + 1, which generates the field
+    box = [0x63] * 256
+    for i, byte in enumerate(powers):
+        inverse = powers[-i % 255]
+        doubled = inverse << 8 | inverse
+        box[byte] ^= inverse ^ doubled >> 7 & 0xFF ^ doubled >> 6 & 0xFF ^ doubled >> 5 & 0xFF ^ doubled >> 4 & 0xFF
+    return box
+
+
+S_BOX = s_box()
+
+
+def aes_schedule(key):
+    words, constant = [list(key[i : i + 4]) for i in range(0, 32, 4)], 1
+    for i in range(8, 60):
+        word = words[-1]
+        if i % 8 == 0:
+            word = [S_BOX[b] for b in word[1:] + word[:1]]
+            word[0] ^= constant
+            constant = times_x(constant)
+        elif i % 8 == 4:
+            word = [S_BOX[b] for b in word]
+        words.append([a ^ b for a, b in zip(words[i - 8], word)])
+    return [sum(words[i : i + 4], []) for i in range(0, 60, 4)]
+
+
+def aes(schedule, block):
+    state = [a ^ b for a, b in zip(block, schedule[0])]
+    for number, round_key in enumerate(schedule[1:], 1):
+        state = [S_BOX[state[(i + 4 * (i % 4)) % 16]] for i in range(16)]
+        if number < 14:
+            columns = [state[i : i + 4] for i in range(0, 16, 4)]
+            state = [
+                times_x(c[i]) ^ times_x(c[(i + 1) % 4]) ^ c[(i + 1) % 4] ^ c[(i + 2) % 4] ^ c[(i + 3) % 4]
+                for c in columns
+                for i in range(4)
+            ]
+        state = [a ^ b for a, b in zip(state, round_key)]
+    return bytes(state)
+
+
+def gf128(x, y):
+    z = 0
+    for i in range(127, -1, -1):
+        z ^= y if x >> i & 1 else 0
+        y = y >> 1 ^ (0xE1 << 120 if y & 1 else 0)
+    return z
+
+
+def seal_gcm(key, counter, aad, plaintext):
+    schedule, nonce = aes_schedule(key), b"\0" * 4 + struct.pack(">Q", counter)
+    blocks = range(-(-len(plaintext) // 16))
+    stream = b"".join(aes(schedule, nonce + struct.pack(">I", 2 + i)) for i in blocks)
+    ciphertext = bytes(a ^ b for a, b in zip(plaintext, stream))
+    h, tag = int.from_bytes(aes(schedule, bytes(16)), "big"), 0
+    text = circuits.pad16(aad) + circuits.pad16(ciphertext) + struct.pack(">QQ", 8 * len(aad), 8 * len(ciphertext))
+    for i in range(0, len(text), 16):
+        tag = gf128(tag ^ int.from_bytes(text[i : i + 16], "big"), h)
+    tag ^= int.from_bytes(aes(schedule, nonce + struct.pack(">I", 1)), "big")
+    return ciphertext + tag.to_bytes(16, "big")
+
+
+# FIPS 197 appendix C.3; "The Galois/Counter Mode of Operation", test case 14.
+assert aes(aes_schedule(bytes(range(32))), bytes(17 * i for i in range(16))).hex() == "8ea2b7ca516745bfeafc49904b496089"
+assert seal_gcm(bytes(32), 0, b"", bytes(16)).hex() == "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"
+
+
+def record(suite, key, number, used):
+    seal = {1: circuits.seal, 2: seal_gcm}[suite]
     for _ in range(number >> 16):
         key = seal(key, 2**64 - 1, b"", b"\0" * 32)[:32]
     return seal(key, number, b"", used.ljust(4078, b"\0") + struct.pack(">H", len(used)))
@@ -235,13 +311,16 @@ def main():
         ephemerals = [secret(f"ephemeral {i} {j}") for j in (1, 2)]
         paddings = [(length, secret(f"padding {i} {length}")) for length in ((0, 1, 511), (100, 64, 65))[i]]
         hour = 500_000 + i
-        one, two, three, h, a, b = handshake(network, nodes[i], nodes[2], hour, nonces, ephemerals, paddings)
+        suites = ((2, 1), (2, 2))[i]
+        one, two, three, h, a, b = handshake(network, nodes[i], nodes[2], hour, suites, nonces, ephemerals, paddings)
         show(
             "handshake",
             network=network,
             initiator_seed=nodes[i].seed,
             responder_seed=nodes[2].seed,
             hour=hour,
+            suite_offered=suites[0],
+            suite=suites[1],
             nonce_1=nonces[0],
             nonce_2=nonces[1],
             ephemeral_secret_1=ephemerals[0],
@@ -256,10 +335,12 @@ def main():
             key_to_initiator=b,
         )
     key = secret("records")
-    for number, used in ((0, b""), (1, b"contents"), (65535, b"last"), (65536, bytes(range(251)) * 16 + bytes(62))):
-        sealed = record(key, number, used)
+    records = ((0, b""), (1, b"contents"), (65535, b"last"), (65536, bytes(range(251)) * 16 + bytes(62)))
+    for suite, (number, used) in ((suite, each) for suite in (1, 2) for each in records):
+        sealed = record(suite, key, number, used)
         assert len(sealed) == 4096
-        show("record", key=key, number=number, used=used, sha256=hashlib.sha256(sealed).digest(), end=sealed[-32:])
+        digest = hashlib.sha256(sealed).digest()
+        show("record", suite=suite, key=key, number=number, used=used, sha256=digest, end=sealed[-32:])
     circuit, request = struct.pack(">I", 0x01020304), struct.pack(">Q", 0x05060708090A0B0C)
     keys = [secret(f"key {i}") for i in range(2)]
     frames = {

@@ -3,10 +3,11 @@
 //! It compares with fixed vectors and with [`Portable`], byte for byte, so that two implementations that pass can talk to
 //! each other. Its panics are its verdict: it is meant for tests, and lives here because implementations are in other crates.
 
-use super::{Aead, Portable, nonce_bytes};
+use super::{Aead, Cipher, Portable};
 use crate::geometry::{BLOCK_BODY, CONTROL_BODY, RECORD_LEN, TAG_LEN};
 
-/// Plaintext lengths at and around the edges of ChaCha20 (64) and Poly1305 (16) blocks, and those that the protocol uses.
+/// Plaintext lengths at and around the edges of the blocks of ChaCha20 (64), Poly1305, AES and GHASH (16), and those that the
+/// protocol uses.
 const LENGTHS: [usize; 16] = [
     0,
     1,
@@ -32,9 +33,12 @@ const LENGTHS: [usize; 16] = [
 /// When it deviates; the message says where.
 pub fn check<A: Aead>() {
     vectors::<A>();
-    agrees_with_portable::<A>();
-    opens_only_what_was_sealed::<A>();
-    moves_plaintext_to_the_front::<A>();
+    gcm_vectors::<A>();
+    for cipher in [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm] {
+        agrees_with_portable::<A>(cipher);
+        opens_only_what_was_sealed::<A>(cipher);
+        moves_plaintext_to_the_front::<A>(cipher);
+    }
 }
 
 /// A deterministic filler, so that the check needs no generator.
@@ -55,7 +59,10 @@ fn vectors<A: Aead>() {
         0xf3, 0x33, 0x88, 0x86, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x4e, 0x91,
     ];
     let nonce = u64::from_le_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(nonce_bytes(nonce), [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        Cipher::ChaCha20Poly1305.nonce(nonce),
+        [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+    );
     let text: &[u8] = b"Internet-Drafts are draft documents valid for a maximum of six months and may be updated, replaced, \
         or obsoleted by other documents at any time. It is inappropriate to use Internet-Drafts as reference material \
         or to cite them other than as /\xe2\x80\x9cwork in progress./\xe2\x80\x9d";
@@ -71,11 +78,40 @@ fn vectors<A: Aead>() {
     assert_eq!(buf[text.len()..], tag, "tag of RFC 8439 A.5");
 }
 
-fn agrees_with_portable<A: Aead>() {
+/// "The Galois/Counter Mode of Operation" (McGrew and Viega), test cases 13 and 14; a nonce that is not zero, in Noise's byte
+/// order, by another implementation (OpenSSL 3).
+fn gcm_vectors<A: Aead>() {
+    assert_eq!(Cipher::Aes256Gcm.nonce(1), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    let zero = A::with(Cipher::Aes256Gcm, &[0; 32]);
+    let mut tag = [0; TAG_LEN];
+    zero.seal(0, &[], &mut tag);
+    assert_eq!(
+        u128::from_be_bytes(tag),
+        0x530f_8afb_c745_36b9_a963_b4f1_c4cb_738b,
+        "GCM test case 13"
+    );
+    let mut sealed = [0; 32];
+    zero.seal(0, &[], &mut sealed);
+    let expected = [
+        0xce, 0xa7, 0x40, 0x3d, 0x4d, 0x60, 0x6b, 0x6e, 0x07, 0x4e, 0xc5, 0xd3, 0xba, 0xf3, 0x9d, 0x18, 0xd0,
+        0xd1, 0xc8, 0xa7, 0x99, 0x99, 0x6b, 0xf0, 0x26, 0x5b, 0x98, 0xb5, 0xd4, 0x8a, 0xb9, 0x19,
+    ];
+    assert_eq!(sealed, expected, "GCM test case 14");
+    let mut sealed = [0; 21];
+    sealed[..5].copy_from_slice(b"hello");
+    A::with(Cipher::Aes256Gcm, &[7; 32]).seal(0x0102_0304_0506_0708, b"aad", &mut sealed);
+    let expected = [
+        0xbb, 0x4e, 0x14, 0x1c, 0xdc, 0x75, 0xf9, 0x70, 0xa6, 0xe6, 0x33, 0x46, 0x9e, 0xb1, 0xd2, 0x65, 0x10,
+        0xf6, 0xe3, 0x3f, 0xce,
+    ];
+    assert_eq!(sealed, expected, "nonces are counters, the highest byte first");
+}
+
+fn agrees_with_portable<A: Aead>(cipher: Cipher) {
     let mut key = [0; 32];
     for (round, len) in (0..).zip(LENGTHS) {
         fill(&mut key, round);
-        let (tested, reference) = (A::new(&key), Portable::new(&key));
+        let (tested, reference) = (A::with(cipher, &key), Portable::with(cipher, &key));
         assert_eq!(tested.next_key(), reference.next_key(), "REKEY");
         for (nonce, aad_len) in [
             (0, 0),
@@ -109,8 +145,8 @@ fn agrees_with_portable<A: Aead>() {
     }
 }
 
-fn opens_only_what_was_sealed<A: Aead>() {
-    let cipher = A::new(&[9; 32]);
+fn opens_only_what_was_sealed<A: Aead>(kind: Cipher) {
+    let cipher = A::with(kind, &[9; 32]);
     let mut sealed = [0; 40 + TAG_LEN];
     fill(&mut sealed[..40], 1);
     cipher.seal(7, b"aad", &mut sealed);
@@ -143,14 +179,26 @@ fn opens_only_what_was_sealed<A: Aead>() {
         "other associated data"
     );
     assert!(
-        A::new(&[8; 32]).open(7, b"aad", &mut { sealed }, 0).is_err(),
+        A::with(kind, &[8; 32])
+            .open(7, b"aad", &mut { sealed }, 0)
+            .is_err(),
         "another key"
+    );
+    let other = match kind {
+        Cipher::ChaCha20Poly1305 => Cipher::Aes256Gcm,
+        Cipher::Aes256Gcm => Cipher::ChaCha20Poly1305,
+    };
+    assert!(
+        A::with(other, &[9; 32])
+            .open(7, b"aad", &mut { sealed }, 0)
+            .is_err(),
+        "another cipher"
     );
     assert_eq!(cipher.open(7, b"aad", &mut sealed, 0), Ok(40));
 }
 
-fn moves_plaintext_to_the_front<A: Aead>() {
-    let cipher = A::new(&[3; 32]);
+fn moves_plaintext_to_the_front<A: Aead>(cipher: Cipher) {
+    let cipher = A::with(cipher, &[3; 32]);
     let mut text = vec![0; 1000];
     fill(&mut text, 2);
     for from in [0, 1, 15, 16, 17, 18, 64, 700, 1000, 5000] {

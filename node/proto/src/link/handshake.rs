@@ -34,7 +34,7 @@ use super::{
     replay::{ReplayCache, ReplayError, hour_of},
 };
 use crate::{
-    crypto::Aead,
+    crypto::{Aead, Cipher},
     descriptor::NodeSecrets,
     geometry::TAG_LEN,
     network::Network,
@@ -46,8 +46,6 @@ use crate::{
 const MIN_VERSION: u8 = 1;
 /// The newest.
 const MAX_VERSION: u8 = 1;
-/// Suite 1: X25519, ChaCha20-Poly1305, SHA-256. A hybrid with a post-quantum exchange will be another number.
-const SUITE: u8 = 1;
 /// Longest padding, bytes; one less than a power of two, so that a draw is a mask. As much as a message itself several
 /// times over, and with the message within one TCP segment.
 const MAX_PADDING: u16 = 511;
@@ -56,7 +54,7 @@ const NONCE_LEN: usize = 32;
 const SEED_LEN: usize = 32;
 /// Length and seed of the padding.
 const PADDING_FIELD: usize = 2 + SEED_LEN;
-/// Oldest and newest version, suite, hour, padding.
+/// Oldest and newest version, best suite, hour, padding.
 const FIRST_PAYLOAD: usize = 1 + 1 + 1 + 4 + PADDING_FIELD;
 /// Version, suite, padding.
 const SECOND_PAYLOAD: usize = 1 + 1 + PADDING_FIELD;
@@ -89,8 +87,8 @@ pub enum HandshakeError {
         /// The peer's newest.
         max: u8,
     },
-    /// A cipher suite that this node does not have.
-    #[error("suite {0} is not known")]
+    /// A cipher suite that this node does not know, or did not offer.
+    #[error("suite {0} is not known or was not offered")]
     Suite(u8),
     /// Replayed, too old, or one too many.
     #[error(transparent)]
@@ -145,6 +143,8 @@ pub struct Established<A> {
     pub handshake_hash: [u8; 32],
     /// Protocol version of the link.
     pub version: u8,
+    /// The cipher of its records.
+    pub cipher: Cipher,
 }
 
 /// Where a handshake is after some bytes.
@@ -291,15 +291,15 @@ fn unmask(place: &Place, number: u8, mut message: BytesMut) -> BytesMut {
     message
 }
 
-fn first_payload(hour: u32, padding: Padding) -> Vec<u8> {
-    let mut payload = vec![MIN_VERSION, MAX_VERSION, SUITE];
+fn first_payload(best: Cipher, hour: u32, padding: Padding) -> Vec<u8> {
+    let mut payload = vec![MIN_VERSION, MAX_VERSION, suite_of(best)];
     payload.extend_from_slice(&hour.to_be_bytes());
     padding.put(&mut payload);
     payload
 }
 
-fn second_payload(version: u8, padding: Padding) -> Vec<u8> {
-    let mut payload = vec![version, SUITE];
+fn second_payload(agreed: Agreed, padding: Padding) -> Vec<u8> {
+    let mut payload = vec![agreed.version, suite_of(agreed.cipher)];
     padding.put(&mut payload);
     payload
 }
@@ -310,10 +310,28 @@ fn third_payload(padding: Padding) -> Vec<u8> {
     payload
 }
 
-fn suite(reader: &mut Reader<'_>) -> Result<(), HandshakeError> {
-    match reader.u8()? {
-        SUITE => Ok(()),
-        other => Err(HandshakeError::Suite(other)),
+/// What the two ends settle in the first two payloads.
+#[derive(Clone, Copy)]
+struct Agreed {
+    version: u8,
+    cipher: Cipher,
+}
+
+/// The suite's number (protocol §4.1). Both exchange keys with X25519, ChaCha20-Poly1305 and SHA-256, and differ in the cipher of
+/// the records behind; a hybrid with a post-quantum exchange will be another number.
+const fn suite_of(cipher: Cipher) -> u8 {
+    match cipher {
+        Cipher::ChaCha20Poly1305 => 1,
+        Cipher::Aes256Gcm => 2,
+    }
+}
+
+/// Reads a suite that is at most `best`: whoever offers one takes those with lower numbers too.
+fn suite(reader: &mut Reader<'_>, best: Cipher) -> Result<Cipher, HandshakeError> {
+    match (reader.u8()?, best) {
+        (1, _) => Ok(Cipher::ChaCha20Poly1305),
+        (2, Cipher::Aes256Gcm) => Ok(Cipher::Aes256Gcm),
+        (other, _) => Err(HandshakeError::Suite(other)),
     }
 }
 
@@ -330,22 +348,25 @@ fn establish<A: Aead>(
     session: &noise::Session,
     place: &Place,
     dialler: bool,
-    version: u8,
+    Agreed { version, cipher }: Agreed,
     received: BytesMut,
 ) -> Established<A> {
+    let opener = Opener::new(cipher, &session.receive, received);
     Established {
-        sender: FrameSender::new(Sealer::new(&session.send)),
-        receiver: FrameReceiver::new(Opener::new(&session.receive, received), place.network),
+        sender: FrameSender::new(Sealer::new(cipher, &session.send)),
+        receiver: FrameReceiver::new(opener, place.network),
         peer_link_key: session.peer,
         dialler,
         handshake_hash: session.hash,
         version,
+        cipher,
     }
 }
 
 /// The end that dials.
 pub struct Initiator {
     place: Place,
+    best: Cipher,
     rng: ChaCha20Rng,
     input: BytesMut,
     stage: InitiatorStage,
@@ -357,13 +378,14 @@ enum InitiatorStage {
     /// Its padding is.
     Answered {
         third: noise::Third,
-        version: u8,
+        agreed: Agreed,
         padding: Padding,
     },
 }
 
 impl Initiator {
-    /// Begins: appends the first message to `out`. `rng` must not be used for anything else.
+    /// Begins: appends the first message to `out`. `best` is the cipher of the link if the responder has it too: AES only
+    /// where it is in hardware. `rng` must not be used for anything else.
     ///
     /// # Errors
     /// [`HandshakeError::SmallOrder`] when the remote's link key is no honest key.
@@ -371,6 +393,7 @@ impl Initiator {
         secrets: &NodeSecrets,
         remote: Remote,
         network: Network,
+        best: Cipher,
         now: WallTime,
         mut rng: ChaCha20Rng,
         out: &mut BytesMut,
@@ -385,12 +408,13 @@ impl Initiator {
             padding,
         } = Fresh::draw(&mut rng);
         let first = noise::First::new(&place.prologue(), secrets.link_secret(), remote.link_key);
-        let payload = first_payload(hour_of(now), padding);
+        let payload = first_payload(best, hour_of(now), padding);
         let second = put_masked(&place, 1, nonce, padding, out, |out| {
             first.write(ephemeral, &payload, out)
         })?;
         Ok(Self {
             place,
+            best,
             rng,
             input: BytesMut::new(),
             stage: InitiatorStage::Sent(second),
@@ -419,16 +443,16 @@ impl Initiator {
             let mut reader = Reader::new(&payload);
             let version = reader.u8()?;
             agree(version, version)?;
-            suite(&mut reader)?;
+            let cipher = suite(&mut reader, self.best)?;
             self.stage = InitiatorStage::Answered {
                 third,
-                version,
+                agreed: Agreed { version, cipher },
                 padding: Padding::read(reader)?,
             };
         }
         let InitiatorStage::Answered {
             third,
-            version,
+            agreed,
             padding,
         } = self.stage
         else {
@@ -438,7 +462,7 @@ impl Initiator {
             return Ok(Step::More(Self {
                 stage: InitiatorStage::Answered {
                     third,
-                    version,
+                    agreed,
                     padding,
                 },
                 ..self
@@ -454,7 +478,7 @@ impl Initiator {
             &session,
             &self.place,
             true,
-            version,
+            agreed,
             self.input,
         )))
     }
@@ -463,6 +487,7 @@ impl Initiator {
 /// The end that was dialled.
 pub struct Responder {
     place: Place,
+    best: Cipher,
     rng: ChaCha20Rng,
     input: BytesMut,
     stage: ResponderStage,
@@ -474,27 +499,28 @@ enum ResponderStage {
     /// Its padding is.
     Opened {
         answering: noise::Answering,
-        version: u8,
+        agreed: Agreed,
         hour: u32,
         padding: Padding,
     },
     /// The third message is.
     Sent {
         finishing: noise::Finishing,
-        version: u8,
+        agreed: Agreed,
     },
     /// Its padding is.
     Finished {
         session: noise::Session,
-        version: u8,
+        agreed: Agreed,
         padding: Padding,
     },
 }
 
 impl Responder {
-    /// Awaits a first message. `rng` must not be used for anything else.
+    /// Awaits a first message. `best` is the cipher of the link if the initiator offers it. `rng` must not be used for anything
+    /// else.
     #[must_use]
-    pub fn new(secrets: &NodeSecrets, network: Network, rng: ChaCha20Rng) -> Self {
+    pub fn new(secrets: &NodeSecrets, network: Network, best: Cipher, rng: ChaCha20Rng) -> Self {
         let responder = Remote {
             node: secrets.id(),
             link_key: secrets.link_public().to_bytes(),
@@ -503,6 +529,7 @@ impl Responder {
         let awaiting = noise::Awaiting::new(&place.prologue(), secrets.link_secret());
         Self {
             place,
+            best,
             rng,
             input: BytesMut::new(),
             stage: ResponderStage::Waiting(awaiting),
@@ -531,18 +558,18 @@ impl Responder {
                         }));
                     }
                     let message = unmask(&self.place, 1, self.input.split_to(FIRST_LEN));
-                    read_first(awaiting, &message)?
+                    read_first(awaiting, self.best, &message)?
                 }
                 ResponderStage::Opened {
                     answering,
-                    version,
+                    agreed,
                     hour,
                     padding,
                 } => {
                     if !padding.strip(&mut self.input)? {
                         let stage = ResponderStage::Opened {
                             answering,
-                            version,
+                            agreed,
                             hour,
                             padding,
                         };
@@ -557,16 +584,16 @@ impl Responder {
                         ephemeral,
                         padding,
                     } = Fresh::draw(&mut self.rng);
-                    let payload = second_payload(version, padding);
+                    let payload = second_payload(agreed, padding);
                     let finishing = put_masked(&self.place, 2, nonce, padding, out, |out| {
                         answering.write(ephemeral, &payload, out)
                     })?;
-                    ResponderStage::Sent { finishing, version }
+                    ResponderStage::Sent { finishing, agreed }
                 }
-                ResponderStage::Sent { finishing, version } => {
+                ResponderStage::Sent { finishing, agreed } => {
                     if self.input.len() < THIRD_LEN {
                         return Ok(Step::More(Self {
-                            stage: ResponderStage::Sent { finishing, version },
+                            stage: ResponderStage::Sent { finishing, agreed },
                             ..self
                         }));
                     }
@@ -574,19 +601,19 @@ impl Responder {
                     let padding = Padding::read(Reader::new(&payload))?;
                     ResponderStage::Finished {
                         session,
-                        version,
+                        agreed,
                         padding,
                     }
                 }
                 ResponderStage::Finished {
                     session,
-                    version,
+                    agreed,
                     padding,
                 } => {
                     if !padding.strip(&mut self.input)? {
                         let stage = ResponderStage::Finished {
                             session,
-                            version,
+                            agreed,
                             padding,
                         };
                         return Ok(Step::More(Self { stage, ..self }));
@@ -595,7 +622,7 @@ impl Responder {
                         &session,
                         &self.place,
                         false,
-                        version,
+                        agreed,
                         self.input,
                     )));
                 }
@@ -604,16 +631,25 @@ impl Responder {
     }
 }
 
-fn read_first(awaiting: noise::Awaiting, message: &[u8]) -> Result<ResponderStage, HandshakeError> {
+fn read_first(
+    awaiting: noise::Awaiting,
+    best: Cipher,
+    message: &[u8],
+) -> Result<ResponderStage, HandshakeError> {
     let (answering, payload) = awaiting.read(message)?;
     let mut reader = Reader::new(&payload);
     let (min, max) = (reader.u8()?, reader.u8()?);
     let version = agree(min, max)?;
-    suite(&mut reader)?;
+    // The better one that both have.
+    let cipher = match suite(&mut reader, Cipher::Aes256Gcm)? {
+        Cipher::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
+        Cipher::Aes256Gcm => best,
+    };
+    let agreed = Agreed { version, cipher };
     let hour = reader.u32()?;
     Ok(ResponderStage::Opened {
         answering,
-        version,
+        agreed,
         hour,
         padding: Padding::read(reader)?,
     })

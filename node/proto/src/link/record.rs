@@ -14,19 +14,21 @@ use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::Aead,
+    crypto::{Aead, Cipher},
     geometry::{RECORD_LEN, RECORD_PAYLOAD, TAG_LEN},
 };
 
 /// Records under one key: 256 MiB, a few seconds of a fast link. What an attacker who steals a node's memory can read of a
-/// recording is bounded by it.
+/// recording is bounded by it. AES-GCM would need it only after 2^24.5 records of four times the length (RFC 8446 §5.5): after
+/// 2^24 AES blocks, an attacker's advantage is 2^-81.
 pub const REKEY_INTERVAL: u64 = 1 << 16;
 
 /// Spare room to read into that [`Opener::buffer`] grants at least: several records a system call.
 const READ_LEAST: usize = 16 * 1024;
 /// Room that it makes when it has to make some. A block that is cut out of a buffer keeps all of it alive, so it should not
-/// be much larger than a block.
-const READ_ROOM: usize = 64 * 1024;
+/// be much larger than a block; the part of a block that has arrived when a buffer is full moves to the next, so it should not be
+/// much smaller than some blocks either.
+const READ_ROOM: usize = 128 * 1024;
 /// The widest gap that stays open between the frame stream and bytes not yet opened. Full records leave 18 bytes each; a peer
 /// that sends nearly empty ones must not make this node keep the difference.
 const WIDEST_GAP: usize = 16 * 1024;
@@ -52,14 +54,16 @@ pub enum RecordError {
 
 /// One direction's cipher and its place in the sequence.
 struct Sequence<A> {
-    cipher: A,
+    cipher: Cipher,
+    key: A,
     next: u64,
 }
 
 impl<A: Aead> Sequence<A> {
-    fn new(key: &[u8; 32]) -> Self {
+    fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
         Self {
-            cipher: A::new(key),
+            cipher,
+            key: A::with(cipher, key),
             next: 0,
         }
     }
@@ -69,8 +73,8 @@ impl<A: Aead> Sequence<A> {
     fn advance(&mut self) {
         self.next += 1;
         if self.next.is_multiple_of(REKEY_INTERVAL) {
-            let key: Zeroizing<[u8; 32]> = self.cipher.next_key();
-            self.cipher = A::new(&key);
+            let key: Zeroizing<[u8; 32]> = self.key.next_key();
+            self.key = A::with(self.cipher, &key);
         }
     }
 }
@@ -87,9 +91,9 @@ pub struct Sealer<A> {
 impl<A: Aead> Sealer<A> {
     /// Starts with a key of the handshake.
     #[must_use]
-    pub fn new(key: &[u8; 32]) -> Self {
+    pub fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
         Self {
-            sequence: Sequence::new(key),
+            sequence: Sequence::new(cipher, key),
             out: BytesMut::new(),
             sealed: 0,
         }
@@ -161,7 +165,7 @@ impl<A: Aead> Sealer<A> {
             reason = "at most RECORD_PAYLOAD, which fits"
         )]
         record[COUNT_AT..COUNT_AT + 2].copy_from_slice(&(used as u16).to_be_bytes());
-        self.sequence.cipher.seal(self.sequence.next, &[], record);
+        self.sequence.key.seal(self.sequence.next, &[], record);
         self.sequence.advance();
         self.sealed += RECORD_LEN;
     }
@@ -184,9 +188,9 @@ pub struct Opener<A> {
 impl<A: Aead> Opener<A> {
     /// Starts with a key of the handshake and the bytes that were received behind it.
     #[must_use]
-    pub fn new(key: &[u8; 32], received: BytesMut) -> Self {
+    pub fn new(cipher: Cipher, key: &[u8; 32], received: BytesMut) -> Self {
         Self {
-            sequence: Some(Sequence::new(key)),
+            sequence: Some(Sequence::new(cipher, key)),
             buf: received,
             plain: 0,
             cipher: 0,
@@ -217,7 +221,7 @@ impl<A: Aead> Opener<A> {
             // The plaintext moves down to where the frame stream ends.
             let place = &mut self.buf[self.plain..end];
             let len = sequence
-                .cipher
+                .key
                 .open(sequence.next, &[], place, self.cipher - self.plain)
                 .map_err(|_| RecordError::Unauthenticated)?;
             sequence.advance();

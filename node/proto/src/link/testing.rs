@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     circuit::testing::identity,
-    crypto::Portable,
+    crypto::{Cipher, Portable},
     descriptor::{Descriptor, NodeSecrets, Services, Statement},
     ids::{CircuitAddr, LinkId, OriginId},
     network::Network,
@@ -72,13 +72,20 @@ pub(crate) fn established(
     peer_link_key: [u8; 32],
     dialler: bool,
 ) -> Established<Portable> {
+    // Both, by turns.
+    let cipher = if (send ^ receive) & 1 == 0 {
+        Cipher::ChaCha20Poly1305
+    } else {
+        Cipher::Aes256Gcm
+    };
     Established {
-        sender: FrameSender::new(Sealer::new(&[send; 32])),
-        receiver: FrameReceiver::new(Opener::new(&[receive; 32], BytesMut::new()), network()),
+        sender: FrameSender::new(Sealer::new(cipher, &[send; 32])),
+        receiver: FrameReceiver::new(Opener::new(cipher, &[receive; 32], BytesMut::new()), network()),
         peer_link_key,
         dialler,
         handshake_hash: [0; 32],
         version: 1,
+        cipher,
     }
 }
 

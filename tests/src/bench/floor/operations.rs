@@ -15,9 +15,13 @@ use chacha20::{
     cipher::{KeyIvInit, StreamCipher},
 };
 use reed_solomon_simd::ReedSolomonEncoder;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use warren_keys::{BLOCK_SIZE, splitfile::SEGMENT_DATA};
-use warren_proto::geometry::{BLOCK_BODY, CONTROL_BODY, RECORD_LEN, RECORD_PAYLOAD, TAG_LEN};
+use warren_node::aead::best_cipher;
+use warren_proto::{
+    crypto::Cipher,
+    geometry::{BLOCK_BODY, CONTROL_BODY, RECORD_LEN, RECORD_PAYLOAD, TAG_LEN},
+};
 use warren_storage::SLOT_LEN;
 
 use super::super::meter::thread_cpu;
@@ -33,6 +37,8 @@ const PARITY: usize = 64;
 /// Buffers, keys, a connection and a file.
 pub(super) struct Bench {
     key: LessSafeKey,
+    /// For records: of the suite that links here use.
+    link_key: LessSafeKey,
     sent: u64,
     bodies: Vec<Vec<u8>>,
     next: usize,
@@ -57,6 +63,11 @@ fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Duration
     Ok(thread_cpu() - start)
 }
 
+fn key(algorithm: &'static Algorithm) -> anyhow::Result<LessSafeKey> {
+    let key = UnboundKey::new(algorithm, &[7; 32]).map_err(|_| anyhow!("no key"))?;
+    Ok(LessSafeKey::new(key))
+}
+
 fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
@@ -65,7 +76,10 @@ fn nonce(number: u64) -> Nonce {
 
 impl Bench {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).map_err(|_| anyhow!("no key"))?;
+        let link = match best_cipher() {
+            Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+            Cipher::Aes256Gcm => &AES_256_GCM,
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback socket")?;
         let near = TcpStream::connect(listener.local_addr()?)?;
         let (far, _) = listener.accept()?;
@@ -76,7 +90,8 @@ impl Bench {
         let source = tempfile::tempfile()?;
         source.set_len(1 << 20)?;
         Ok(Self {
-            key: LessSafeKey::new(key),
+            key: key(&CHACHA20_POLY1305)?,
+            link_key: key(link)?,
             sent: 0,
             bodies: vec![vec![0x5a; BLOCK_BODY]; BLOCKS],
             next: 0,
@@ -147,7 +162,7 @@ impl Bench {
             self.unsent -= batch;
             let first = self.sent + 1;
             self.sent += RECORDS as u64;
-            let key = self.key.clone();
+            let key = self.link_key.clone();
             let start = thread_cpu();
             for (number, record) in (first..).zip(self.records.chunks_exact_mut(RECORD_LEN)) {
                 Self::seal(&key, number, record)?;

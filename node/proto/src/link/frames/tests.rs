@@ -4,7 +4,7 @@ use warren_keys::{BLOCK_SIZE, Block, BlockKind};
 
 use super::*;
 use crate::{
-    crypto::Portable,
+    crypto::{Cipher, Portable},
     descriptor::fixtures::{descriptor, network},
     geometry::{PacketSize, RECORD_LEN},
     ids::{CircuitId, RequestId},
@@ -14,9 +14,9 @@ use crate::{
 const KEY: [u8; 32] = [7; 32];
 
 fn pair() -> (FrameSender<Portable>, FrameReceiver<Portable>) {
-    let opener = Opener::new(&KEY, BytesMut::new());
+    let opener = Opener::new(Cipher::ChaCha20Poly1305, &KEY, BytesMut::new());
     (
-        FrameSender::new(Sealer::new(&KEY)),
+        FrameSender::new(Sealer::new(Cipher::ChaCha20Poly1305, &KEY)),
         FrameReceiver::new(opener, network()),
     )
 }
@@ -93,7 +93,7 @@ fn small_packets_do_not_keep_the_receive_buffer() {
 #[test]
 fn a_bad_frame_ends_the_stream() {
     let (_, mut receiver) = pair();
-    let mut sealer = Sealer::<Portable>::new(&KEY);
+    let mut sealer = Sealer::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY);
     sealer.write(&bytes(&Frame::Ping(1)));
     sealer.write(&[0xff, 0, 0, 0]);
     sealer.write(&bytes(&Frame::Ping(2)));
@@ -108,7 +108,7 @@ fn a_bad_frame_ends_the_stream() {
 #[test]
 fn an_impossible_length_is_refused_before_the_body() {
     let (_, mut receiver) = pair();
-    let mut sealer = Sealer::<Portable>::new(&KEY);
+    let mut sealer = Sealer::<Portable>::new(Cipher::ChaCha20Poly1305, &KEY);
     sealer.write(&[2, 0, 0, 9]);
     sealer.flush();
     receiver.buffer().extend_from_slice(&sealer.take());

@@ -14,6 +14,10 @@ use crate::{
 };
 
 const NOW: WallTime = WallTime(1_800_000_000);
+const AGREED: Agreed = Agreed {
+    version: 1,
+    cipher: Cipher::Aes256Gcm,
+};
 
 type Link = Established<Portable>;
 
@@ -36,14 +40,22 @@ fn remote(secrets: &NodeSecrets) -> Remote {
     }
 }
 
-fn start(seed: u64) -> (Initiator, BytesMut) {
-    let mut out = BytesMut::new();
-    let initiator = Initiator::start(&alice(), remote(&bob()), network(), NOW, rng(seed), &mut out).unwrap();
+fn start_with(best: Cipher, seed: u64) -> (Initiator, BytesMut) {
+    let (mut out, remote) = (BytesMut::new(), remote(&bob()));
+    let initiator = Initiator::start(&alice(), remote, network(), best, NOW, rng(seed), &mut out).unwrap();
     (initiator, out)
 }
 
+fn start(seed: u64) -> (Initiator, BytesMut) {
+    start_with(Cipher::Aes256Gcm, seed)
+}
+
+fn responder_with(best: Cipher, seed: u64) -> Responder {
+    Responder::new(&bob(), network(), best, rng(seed ^ 0xffff))
+}
+
 fn responder(seed: u64) -> Responder {
-    Responder::new(&bob(), network(), rng(seed ^ 0xffff))
+    responder_with(Cipher::Aes256Gcm, seed)
 }
 
 /// What a responder makes of bytes, with a replay cache of its own.
@@ -69,10 +81,16 @@ fn done<M, A>(step: Result<Step<M, A>, HandshakeError>) -> Established<A> {
 
 /// The three messages of a handshake, and its two ends.
 fn run(seed: u64) -> ([BytesMut; 3], Link, Link) {
-    let (initiator, first) = start(seed);
+    run_with(Cipher::Aes256Gcm, Cipher::Aes256Gcm, seed)
+}
+
+/// With what the dialler and the dialled have.
+fn run_with(dialler: Cipher, dialled: Cipher, seed: u64) -> ([BytesMut; 3], Link, Link) {
+    let (initiator, first) = start_with(dialler, seed);
     let (mut second, mut third) = (BytesMut::new(), BytesMut::new());
     let mut replays = ReplayCache::new();
-    let responder = more::<_, Portable>(responder(seed).receive(&first, NOW, &mut replays, &mut second));
+    let responder = responder_with(dialled, seed);
+    let responder = more::<_, Portable>(responder.receive(&first, NOW, &mut replays, &mut second));
     let a = done(initiator.receive(&second, &mut third));
     let b = done(responder.receive(&third, NOW, &mut replays, &mut BytesMut::new()));
     ([first, second, third], a, b)
@@ -98,6 +116,69 @@ fn both_ends_agree_and_know_each_other() {
     let (_, mut other, _) = run(2);
     assert_ne!(a.handshake_hash, other.handshake_hash);
     assert!(!talks(&mut other, &mut b));
+}
+
+#[test]
+fn records_are_sealed_with_aes_where_both_ends_have_it() {
+    let (aes, chacha) = (Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305);
+    let mut seen = Vec::new();
+    for (dialler, dialled, agreed) in [
+        (aes, aes, aes),
+        (aes, chacha, chacha),
+        (chacha, aes, chacha),
+        (chacha, chacha, chacha),
+    ] {
+        let (messages, mut a, mut b) = run_with(dialler, dialled, 1);
+        assert_eq!((a.cipher, b.cipher), (agreed, agreed));
+        let lengths = messages.map(|message| message.len());
+        a.sender.cover();
+        let record = a.sender.take();
+        b.receiver.buffer().extend_from_slice(&record);
+        b.receiver.open().unwrap();
+        assert!(talks(&mut a, &mut b) && talks(&mut b, &mut a));
+        seen.push((lengths, record));
+    }
+    assert!(
+        seen.iter().all(|(lengths, _)| *lengths == seen[0].0),
+        "lengths tell the suite"
+    );
+    // Same random choices, so the same keys: only the cipher makes records differ.
+    assert!(seen[0].1 != seen[1].1 && seen[1].1 == seen[2].1 && seen[2].1 == seen[3].1);
+}
+
+#[test]
+fn a_suite_that_was_not_offered_is_refused() {
+    for (best, suite) in [
+        (Cipher::ChaCha20Poly1305, 2),
+        (Cipher::ChaCha20Poly1305, 0),
+        (Cipher::Aes256Gcm, 0),
+        (Cipher::Aes256Gcm, 3),
+    ] {
+        let (initiator, first) = start_with(best, 11);
+        let place = Place {
+            responder: remote(&bob()),
+            network: network(),
+        };
+        let awaiting = noise::Awaiting::new(&place.prologue(), bob().link_secret());
+        let (answering, _) = awaiting
+            .read(&unmask(&place, 1, first[..FIRST_LEN].into()))
+            .unwrap();
+        let Fresh { nonce, ephemeral, .. } = Fresh::draw(&mut rng(12));
+        let padding = Padding {
+            len: 0,
+            seed: [0; SEED_LEN],
+        };
+        let mut payload = vec![1, suite];
+        padding.put(&mut payload);
+        let (mut second, mut third) = (BytesMut::new(), BytesMut::new());
+        put_masked(&place, 2, nonce, padding, &mut second, |out| {
+            answering.write(ephemeral, &payload, out)
+        })
+        .unwrap();
+        let step: Result<Step<_, Portable>, _> = initiator.receive(&second, &mut third);
+        assert_eq!(step.err(), Some(HandshakeError::Suite(suite)));
+        assert!(third.is_empty());
+    }
 }
 
 #[test]
@@ -139,7 +220,7 @@ fn inside_is_noise_that_snow_understands() {
 
     let noise = unmask(&place, 1, first[..FIRST_LEN].into());
     assert_eq!(snow.read_message(&noise, &mut payload), Ok(FIRST_PAYLOAD));
-    assert_eq!(payload[..3], [1, 1, 1]);
+    assert_eq!(payload[..3], [1, 1, 2]);
     assert_eq!(payload[3..7], 500_000u32.to_be_bytes());
     assert_eq!(
         usize::from(u16::from_be_bytes([payload[7], payload[8]])),
@@ -150,7 +231,7 @@ fn inside_is_noise_that_snow_understands() {
     let padding = Fresh::draw(&mut rng(3 ^ 0xffff)).padding;
     let mut message = [0; 600];
     let len = snow
-        .write_message(&second_payload(1, padding), &mut message)
+        .write_message(&second_payload(AGREED, padding), &mut message)
         .unwrap();
     assert_eq!(message[..len], noise[..]);
 
@@ -228,7 +309,8 @@ fn a_wrong_reference_gets_silence() {
     ];
     for (remote, network) in wrong.drain(..) {
         let mut first = BytesMut::new();
-        Initiator::start(&alice(), remote, network, NOW, rng(6), &mut first).unwrap();
+        let best = Cipher::Aes256Gcm;
+        Initiator::start(&alice(), remote, network, best, NOW, rng(6), &mut first).unwrap();
         // Padding of unknown length may make it too short to be judged.
         first.resize(FIRST_LEN + usize::from(MAX_PADDING), 0);
         let (step, out) = answer(&first);
@@ -317,6 +399,7 @@ fn first_with(payload: &[u8]) -> BytesMut {
 #[test]
 fn versions_and_suites() {
     let payload = first_payload(
+        Cipher::Aes256Gcm,
         hour_of(NOW),
         Padding {
             len: 0,
@@ -349,7 +432,8 @@ fn versions_and_suites() {
         with(&[(0, 2), (1, 1)]),
         Some(HandshakeError::Version { min: 2, max: 1 })
     );
-    for suite in [0, 2, 255] {
+    assert_eq!(with(&[(2, 1)]), None, "a node without AES");
+    for suite in [0, 3, 255] {
         assert_eq!(with(&[(2, suite)]), Some(HandshakeError::Suite(suite)));
     }
     assert_eq!(
@@ -357,7 +441,7 @@ fn versions_and_suites() {
         Some(HandshakeError::Payload),
         "padding of 512 bytes"
     );
-    let innocent = HandshakeError::Suite(2).is_innocent()
+    let innocent = HandshakeError::Suite(3).is_innocent()
         && HandshakeError::Replay(ReplayError::Clock { hour: 0 }).is_innocent();
     assert!(innocent && !HandshakeError::Unauthenticated.is_innocent());
 }
@@ -369,7 +453,8 @@ fn a_remote_with_a_weak_key_is_not_dialled() {
         node: bob().id(),
         link_key: [0; 32],
     };
-    let step = Initiator::start(&alice(), remote, network(), NOW, rng(1), &mut out);
+    let best = Cipher::Aes256Gcm;
+    let step = Initiator::start(&alice(), remote, network(), best, NOW, rng(1), &mut out);
     assert_eq!(step.err(), Some(HandshakeError::SmallOrder));
     assert!(out.is_empty());
 }
@@ -436,10 +521,15 @@ fn vectors_agree() {
             network: vector.text("network").parse().unwrap(),
         };
         let hour: u32 = vector.text("hour").parse().unwrap();
+        let cipher = |name: &str| match vector.text(name) {
+            "1" => Cipher::ChaCha20Poly1305,
+            "2" => Cipher::Aes256Gcm,
+            other => panic!("suite {other}"),
+        };
 
         let mut one = BytesMut::new();
         let first = noise::First::new(&place.prologue(), alice.link_secret(), place.responder.link_key);
-        let payload = first_payload(hour, padding(1));
+        let payload = first_payload(cipher("suite_offered"), hour, padding(1));
         let second = put_masked(&place, 1, bytes("nonce_1"), padding(1), &mut one, |out| {
             first.write(ephemeral(1), &payload, out)
         });
@@ -448,14 +538,18 @@ fn vectors_agree() {
         // The real responder takes it, up to its own random choices.
         let now = WallTime(u64::from(hour) * 3600);
         let mut out = BytesMut::new();
-        let responder = Responder::new(&bob, place.network, rng(0));
+        let responder = Responder::new(&bob, place.network, Cipher::Aes256Gcm, rng(0));
         more::<_, Portable>(responder.receive(&one, now, &mut ReplayCache::new(), &mut out));
         let awaiting = noise::Awaiting::new(&place.prologue(), bob.link_secret());
         let (answering, _) = awaiting
             .read(&unmask(&place, 1, one[..FIRST_LEN].into()))
             .unwrap();
         let mut two = BytesMut::new();
-        let payload = second_payload(1, padding(2));
+        let agreed = Agreed {
+            version: 1,
+            cipher: cipher("suite"),
+        };
+        let payload = second_payload(agreed, padding(2));
         let finishing = put_masked(&place, 2, bytes("nonce_2"), padding(2), &mut two, |out| {
             answering.write(ephemeral(2), &payload, out)
         });

@@ -6,13 +6,14 @@ use super::*;
 use crate::crypto::Portable;
 
 const KEY: [u8; 32] = [7; 32];
+const CIPHERS: [Cipher; 2] = [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm];
 
 fn sealer() -> Sealer<Portable> {
-    Sealer::new(&KEY)
+    Sealer::new(Cipher::ChaCha20Poly1305, &KEY)
 }
 
 fn opener() -> Opener<Portable> {
-    Opener::new(&KEY, BytesMut::new())
+    Opener::new(Cipher::ChaCha20Poly1305, &KEY, BytesMut::new())
 }
 
 /// Seals plaintext of any form, as a faulty peer could.
@@ -88,7 +89,13 @@ fn taking_leaves_the_record_that_is_being_filled() {
 
 #[test]
 fn every_flipped_bit_is_refused() {
-    let mut sealer = sealer();
+    for cipher in CIPHERS {
+        flipped_bits_are_refused(cipher);
+    }
+}
+
+fn flipped_bits_are_refused(cipher: Cipher) {
+    let mut sealer = Sealer::<Portable>::new(cipher, &KEY);
     sealer.write(b"contents");
     sealer.flush();
     let wire = sealer.take();
@@ -97,17 +104,25 @@ fn every_flipped_bit_is_refused() {
     for bit in places.chain(0..64).chain((RECORD_LEN - 8) * 8..RECORD_LEN * 8) {
         let mut changed = wire.to_vec();
         changed[bit / 8] ^= 1 << (bit % 8);
+        let mut opener = Opener::new(cipher, &KEY, BytesMut::new());
         assert_eq!(
-            feed(&mut opener(), &changed),
+            feed(&mut opener, &changed),
             Err(RecordError::Unauthenticated),
-            "bit {bit}"
+            "{cipher:?}, bit {bit}"
         );
     }
 }
 
 #[test]
 fn replay_reordering_and_gaps_are_refused() {
-    let mut sealer = sealer();
+    for cipher in CIPHERS {
+        disorder_is_refused(cipher);
+    }
+}
+
+fn disorder_is_refused(cipher: Cipher) {
+    let opener = || Opener::new(cipher, &KEY, BytesMut::new());
+    let mut sealer = Sealer::<Portable>::new(cipher, &KEY);
     for text in [b"one", b"two"] {
         sealer.write(text);
         sealer.flush();
@@ -125,7 +140,10 @@ fn replay_reordering_and_gaps_are_refused() {
     assert_eq!(feed(&mut ended, one), Err(RecordError::Unauthenticated));
     assert_eq!(feed(&mut ended, two), Err(RecordError::Ended));
     assert_eq!(
-        feed(&mut Opener::<Portable>::new(&[8; 32], BytesMut::new()), one),
+        feed(
+            &mut Opener::<Portable>::new(cipher, &[8; 32], BytesMut::new()),
+            one
+        ),
         Err(RecordError::Unauthenticated)
     );
 }
@@ -205,7 +223,7 @@ fn keys_change_together() {
     /// Seals nothing, but says under which key it would have: a change of keys needs too many records for a real cipher here.
     struct Count(u64);
     impl Aead for Count {
-        fn new(key: &[u8; 32]) -> Self {
+        fn with(_: Cipher, key: &[u8; 32]) -> Self {
             Self(u64::from(key[0]))
         }
         fn seal(&self, nonce: u64, _: &[u8], buf: &mut [u8]) {
@@ -235,8 +253,8 @@ fn keys_change_together() {
         }
     }
     let (mut sealer, mut opener) = (
-        Sealer::<Count>::new(&[1; 32]),
-        Opener::<Count>::new(&[1; 32], BytesMut::new()),
+        Sealer::<Count>::new(Cipher::ChaCha20Poly1305, &[1; 32]),
+        Opener::<Count>::new(Cipher::ChaCha20Poly1305, &[1; 32], BytesMut::new()),
     );
     for number in 0..2 * REKEY_INTERVAL + 2 {
         sealer.cover();
@@ -279,8 +297,25 @@ fn interoperates_with_snow() {
 }
 
 #[test]
+fn the_same_key_under_another_cipher_opens_nothing() {
+    for (one, other) in [CIPHERS, [CIPHERS[1], CIPHERS[0]]].map(|[a, b]| (a, b)) {
+        let mut sealer = Sealer::<Portable>::new(one, &KEY);
+        sealer.cover();
+        let mut opener = Opener::<Portable>::new(other, &KEY, BytesMut::new());
+        assert_eq!(
+            feed(&mut opener, &sealer.take()),
+            Err(RecordError::Unauthenticated)
+        );
+    }
+}
+
+#[test]
 fn records_look_random() {
-    let mut sealer = sealer();
+    CIPHERS.into_iter().for_each(look_random);
+}
+
+fn look_random(cipher: Cipher) {
+    let mut sealer = Sealer::<Portable>::new(cipher, &KEY);
     for _ in 0..256 {
         sealer.cover();
     }
@@ -304,7 +339,13 @@ fn vectors_agree() {
     for vector in crate::descriptor::fixtures::vectors("record") {
         let key = vector.bytes("key").try_into().unwrap();
         let number: u64 = vector.text("number").parse().unwrap();
-        let (mut sealer, mut opener) = (Sealer::<Portable>::new(&key), Opener::new(&key, BytesMut::new()));
+        let cipher = match vector.text("suite") {
+            "1" => Cipher::ChaCha20Poly1305,
+            "2" => Cipher::Aes256Gcm,
+            other => panic!("suite {other}"),
+        };
+        let mut sealer = Sealer::<Portable>::new(cipher, &key);
+        let mut opener = Opener::new(cipher, &key, BytesMut::new());
         // To the last record before; whether the key changes there is the sequence's business.
         let before = number.saturating_sub(1);
         sealer.sequence.next = before;
