@@ -80,12 +80,29 @@ impl Coder {
         segment: &Segment,
         data: &[u8],
     ) -> Result<Vec<Block>, CodingError> {
-        expect_count(segment.bytes(), data.len())?;
-        let code = encoder(&mut self.encoder, segment)?;
-        let mut blocks = Vec::with_capacity(usize::from(segment.blocks()));
-        for (index, chunk) in (0..).zip(data.chunks(BLOCK_SIZE)) {
+        let owned = data.chunks(BLOCK_SIZE).map(|chunk| {
             let mut buffer = BytesMut::with_capacity(BLOCK_SIZE);
             buffer.extend_from_slice(chunk);
+            buffer
+        });
+        self.encode_blocks(key, segment, owned.collect())
+    }
+
+    /// As [`Coder::encode`], of data in blocks, which are padded and encrypted where they lie.
+    ///
+    /// # Errors
+    /// `data` is not as long as the segment.
+    pub(super) fn encode_blocks(
+        &mut self,
+        key: &FileKey,
+        segment: &Segment,
+        data: Vec<BytesMut>,
+    ) -> Result<Vec<Block>, CodingError> {
+        expect_count(usize::from(segment.data()), data.len())?;
+        expect_count(segment.bytes(), data.iter().map(BytesMut::len).sum())?;
+        let code = encoder(&mut self.encoder, segment)?;
+        let mut blocks = Vec::with_capacity(usize::from(segment.blocks()));
+        for (index, mut buffer) in (0..).zip(data) {
             buffer.resize(BLOCK_SIZE, 0);
             code.add_original_shard(&buffer)?;
             blocks.push(seal(key, segment, index, buffer));

@@ -13,7 +13,7 @@
 use super::level_buffer::{Cut, LevelBuffer};
 use super::{Coder, CodingError, FileKey, InvalidSplitfile, Segment, Splitfile, StreamLength, TOP_KEYS};
 use crate::{Block, RoutingKey};
-use bytes::Bytes;
+use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The caller broke the driving contract, or the stream is too long.
@@ -32,7 +32,7 @@ pub enum EncoderError {
 pub struct SegmentJob {
     key: FileKey,
     segment: Segment,
-    data: Bytes,
+    data: Vec<BytesMut>,
 }
 
 /// The blocks of one segment.
@@ -55,7 +55,7 @@ impl SegmentJob {
     /// # Errors
     /// A bug.
     pub fn encode(self, coder: &mut Coder) -> Result<EncodedSegment, CodingError> {
-        let blocks = coder.encode(&self.key, &self.segment, &self.data)?;
+        let blocks = coder.encode_blocks(&self.key, &self.segment, self.data)?;
         Ok(EncodedSegment {
             segment: self.segment,
             blocks,

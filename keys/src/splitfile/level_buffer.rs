@@ -1,14 +1,19 @@
 //! Cuts one level's stream into segments while its length is not yet known (`keys §6.3`).
 //!
+//! Bytes are kept as they will be needed: each block in a buffer of its own, which later is encrypted where it lies.
+//!
 //! Invariant: holds back at most two segments. The last two share what is left, so neither may leave before it is
 //! known that it is not one of them.
 
-use super::layout::SEGMENT_BYTES;
-use super::{Level, MAX_STREAM_LEN, Segment, StreamLength};
-use bytes::{Bytes, BytesMut};
+use super::{Level, MAX_STREAM_LEN, SEGMENT_DATA, Segment, StreamLength};
+use crate::BLOCK_SIZE;
+use bytes::BytesMut;
 
-/// A segment and its bytes.
-pub(super) type Cut = (Segment, Bytes);
+/// A segment and its data blocks, not yet padded.
+pub(super) type Cut = (Segment, Vec<BytesMut>);
+
+/// Data blocks of a full segment.
+const FULL: usize = SEGMENT_DATA as usize;
 
 #[derive(Debug)]
 pub(super) struct LevelBuffer {
@@ -16,9 +21,9 @@ pub(super) struct LevelBuffer {
     len: u64,
     given: u64,
     /// A full segment that may yet be the last but one.
-    full: Option<BytesMut>,
-    /// The segment that is being filled.
-    open: BytesMut,
+    full: Option<Vec<BytesMut>>,
+    /// The segment that is being filled: full blocks, and perhaps one that is not.
+    open: Vec<BytesMut>,
     ended: bool,
 }
 
@@ -29,7 +34,7 @@ impl LevelBuffer {
             len: 0,
             given: 0,
             full: None,
-            open: BytesMut::new(),
+            open: Vec::new(),
             ended: false,
         }
     }
@@ -54,7 +59,8 @@ impl LevelBuffer {
         }
         self.len = len;
         while !bytes.is_empty() {
-            if self.open.len() == SEGMENT_BYTES {
+            let room = self.open.last().map_or(0, |block| BLOCK_SIZE - block.len());
+            if room == 0 && self.open.len() == FULL {
                 // More comes after two full segments: the first is neither the last nor the last but one.
                 let newest = core::mem::take(&mut self.open);
                 if let Some(oldest) = self.full.replace(newest) {
@@ -62,11 +68,15 @@ impl LevelBuffer {
                     self.give(level, oldest, out);
                 }
             }
-            if self.open.is_empty() {
-                self.open.reserve(SEGMENT_BYTES);
-            }
-            let (now, later) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - self.open.len()));
-            self.open.extend_from_slice(now);
+            let (block, room) = match self.open.last_mut() {
+                Some(block) if room > 0 => (block, room),
+                _ => {
+                    self.open.push(BytesMut::with_capacity(BLOCK_SIZE));
+                    (self.open.last_mut().ok_or(StreamLength(len))?, BLOCK_SIZE)
+                }
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            block.extend_from_slice(now);
             bytes = later;
         }
         Ok(())
@@ -78,21 +88,24 @@ impl LevelBuffer {
         let level = Level::new(self.number, self.len);
         let mut last = core::mem::take(&mut self.open);
         if let Some(mut first) = self.full.take() {
-            let share = level.segment(self.given).map_or(0, |segment| segment.bytes());
+            let share = level
+                .segment(self.given)
+                .map_or(0, |segment| segment.data().into());
             let mut moved = first.split_off(share.min(first.len()));
             self.give(level, first, out);
-            if !moved.is_empty() {
-                moved.extend_from_slice(&last);
-                last = moved;
-            }
+            moved.append(&mut last);
+            last = moved;
         }
         self.give(level, last, out);
     }
 
-    fn give(&mut self, level: Level, data: BytesMut, out: &mut impl Extend<Cut>) {
+    fn give(&mut self, level: Level, data: Vec<BytesMut>, out: &mut impl Extend<Cut>) {
         let segment = level.segment(self.given);
-        debug_assert_eq!(segment.map(|segment| segment.bytes()), Some(data.len()));
+        debug_assert_eq!(
+            segment.map(|segment| segment.bytes()),
+            Some(data.iter().map(BytesMut::len).sum())
+        );
         self.given += 1;
-        out.extend(segment.map(|segment| (segment, data.freeze())));
+        out.extend(segment.map(|segment| (segment, data)));
     }
 }

@@ -60,6 +60,7 @@ pub(super) async fn insert(
         summary,
         second: Some(Box::new(second)),
         pieces: VecDeque::new(),
+        taken: Vec::new(),
     };
     driver.run().await
 }
@@ -171,6 +172,8 @@ struct Driver<'a> {
     second: Option<Box<SecondPass>>,
     /// Read, not yet taken by the machine: one batch ahead.
     pieces: VecDeque<Bytes>,
+    /// Taken by the machine: memory for the next batch.
+    taken: Vec<Bytes>,
 }
 
 impl Driver<'_> {
@@ -231,11 +234,14 @@ impl Driver<'_> {
                 break;
             };
             self.upload.stream(self.client.clock.now(), &piece);
+            self.taken.push(piece);
         }
         if self.pieces.is_empty()
             && let Some(mut second) = self.second.take()
         {
+            let taken = std::mem::take(&mut self.taken);
             self.crew.begin(move |_| {
+                taken.into_iter().for_each(|piece| second.recycle(piece));
                 let batch = second.batch();
                 Done::Read(second, batch)
             });

@@ -24,9 +24,9 @@ use super::{
     spool::{Spool, SpoolWriter},
 };
 
-/// Bytes that are read from a file at a time, and compared between the passes.
-const PIECE: usize = 1 << 20;
-/// Pieces that one call of [`SecondPass::batch`] gives at most: the bytes of one segment.
+/// Bytes that are read from a file at a time, and compared between the passes: what the nearer caches hold.
+const PIECE: usize = 256 << 10;
+/// Pieces that one call of [`SecondPass::batch`] gives at most: a MiB, enough work for a turn on another thread.
 const BATCH: usize = 4;
 
 /// Plaintext to stream, with the decision whether to compress taken on the first bytes.
@@ -87,6 +87,8 @@ pub(super) struct FirstPass {
     stream: BytesMut,
     keep: Keep,
     plain_len: u64,
+    /// Of a file: memory for a piece of it.
+    piece: Vec<u8>,
 }
 
 /// How the second pass will get the bytes.
@@ -131,6 +133,7 @@ impl FirstPass {
             stream: BytesMut::new(),
             keep,
             plain_len: 0,
+            piece: Vec::new(),
         }
     }
 
@@ -156,11 +159,13 @@ impl FirstPass {
             let Keep::File { file, hashes } = &mut self.keep else {
                 return Ok(false);
             };
-            let Some(piece) = read_piece(file)? else {
+            let mut piece = std::mem::take(&mut self.piece);
+            if !read_piece(file, &mut piece)? {
                 return Ok(false);
-            };
+            }
             hashes.push(*blake3::hash(&piece).as_bytes());
             self.push(&piece)?;
+            self.piece = piece;
         }
         Ok(true)
     }
@@ -171,7 +176,7 @@ impl FirstPass {
         let second = match self.keep {
             Keep::Spool(mut spool) => {
                 spool.push(&self.stream).map_err(InsertError::Spool)?;
-                SecondPass(Again::Spool(Box::new(spool.finish())))
+                SecondPass::new(Again::Spool(Box::new(spool.finish())))
             }
             Keep::File { mut file, hashes } => {
                 file.seek(SeekFrom::Start(0)).map_err(InsertError::Source)?;
@@ -179,7 +184,7 @@ impl FirstPass {
                     Compression::None => None,
                     compression => Some(Box::new(StreamWriter::new(compression).map_err(internal)?)),
                 };
-                SecondPass(Again::File {
+                SecondPass::new(Again::File {
                     file,
                     hashes: hashes.into_iter(),
                     writer,
@@ -191,7 +196,11 @@ impl FirstPass {
 }
 
 /// The second pass.
-pub(super) struct SecondPass(Again);
+pub(super) struct SecondPass {
+    again: Again,
+    /// Memory of pieces that were given out and came back.
+    spare: Vec<Vec<u8>>,
+}
 
 enum Again {
     Spool(Box<Spool>),
@@ -204,7 +213,23 @@ enum Again {
 }
 
 impl SecondPass {
-    /// The next bytes of the stream, some MiB; empty at the end.
+    fn new(again: Again) -> Self {
+        Self {
+            again,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Takes back what [`SecondPass::batch`] gave out, to read into the same memory.
+    pub(super) fn recycle(&mut self, piece: Bytes) {
+        if self.spare.len() < BATCH
+            && let Ok(piece) = piece.try_into_mut()
+        {
+            self.spare.push(piece.into());
+        }
+    }
+
+    /// The next bytes of the stream, about a MiB; empty at the end.
     pub(super) fn batch(&mut self) -> Result<Vec<Bytes>, InsertError> {
         let mut batch = Vec::with_capacity(BATCH);
         while batch.len() < BATCH {
@@ -219,38 +244,42 @@ impl SecondPass {
     }
 
     fn piece(&mut self) -> Result<Option<Bytes>, InsertError> {
-        match &mut self.0 {
-            Again::Spool(spool) => spool.read().map_err(InsertError::Spool),
-            Again::File { file, hashes, writer } => match (read_piece(file)?, hashes.next()) {
-                (Some(piece), Some(hash)) if *blake3::hash(&piece).as_bytes() == hash => match writer {
-                    None => Ok(Some(piece)),
-                    Some(writer) => {
-                        let mut out = BytesMut::new();
-                        writer.push(&piece, &mut out).map_err(internal)?;
-                        Ok(Some(out.freeze()))
-                    }
-                },
-                (None, None) => match writer.take() {
-                    None => Ok(None),
-                    Some(writer) => {
-                        let mut out = BytesMut::new();
-                        writer.finish(&mut out).map_err(internal)?;
-                        Ok(Some(out.freeze()))
-                    }
-                },
-                _ => Err(InsertError::Changed),
+        let (file, hashes, writer) = match &mut self.again {
+            Again::Spool(spool) => return spool.read().map_err(InsertError::Spool),
+            Again::File { file, hashes, writer } => (file, hashes, writer),
+        };
+        let mut piece = self.spare.pop().unwrap_or_default();
+        match (read_piece(file, &mut piece)?, hashes.next()) {
+            (true, Some(hash)) if *blake3::hash(&piece).as_bytes() == hash => match writer {
+                None => Ok(Some(piece.into())),
+                Some(writer) => {
+                    let mut out = BytesMut::new();
+                    writer.push(&piece, &mut out).map_err(internal)?;
+                    self.spare.push(piece);
+                    Ok(Some(out.freeze()))
+                }
             },
+            (false, None) => match writer.take() {
+                None => Ok(None),
+                Some(writer) => {
+                    let mut out = BytesMut::new();
+                    writer.finish(&mut out).map_err(internal)?;
+                    Ok(Some(out.freeze()))
+                }
+            },
+            _ => Err(InsertError::Changed),
         }
     }
 }
 
-/// The next piece of a file, full but at the end.
-fn read_piece(file: &mut File) -> Result<Option<Bytes>, InsertError> {
-    let mut piece = Vec::with_capacity(PIECE);
+/// Reads the next piece of a file, full but at the end; false when there is none.
+fn read_piece(file: &mut File, piece: &mut Vec<u8>) -> Result<bool, InsertError> {
+    piece.clear();
+    piece.reserve(PIECE);
     file.take(PIECE as u64)
-        .read_to_end(&mut piece)
+        .read_to_end(piece)
         .map_err(InsertError::Source)?;
-    Ok((!piece.is_empty()).then(|| piece.into()))
+    Ok(!piece.is_empty())
 }
 
 fn internal(error: impl std::fmt::Display) -> InsertError {
