@@ -31,6 +31,7 @@ use warren_proto::{
         ntor::{self, ClientHandshake},
         onion::HopCipher,
     },
+    crypto::Cipher,
     geometry::{PacketSize, RECORD_PAYLOAD},
     link::record::{Opener, Sealer},
 };
@@ -57,7 +58,7 @@ fn noise(len: usize) -> Vec<u8> {
 // Records of links.
 
 fn sealer() -> (Sealer<RingAead>, Vec<u8>) {
-    let mut sealer = Sealer::new(&KEY);
+    let mut sealer = Sealer::new(Cipher::ChaCha20Poly1305, &KEY);
     let stream = noise(RECORDS * RECORD_PAYLOAD);
     // The first use makes the buffer.
     sealer.write(&stream);
@@ -73,9 +74,9 @@ fn record_seal((mut sealer, stream): (Sealer<RingAead>, Vec<u8>)) -> BytesMut {
 }
 
 fn received() -> Opener<RingAead> {
-    let mut sealer = Sealer::<RingAead>::new(&KEY);
+    let mut sealer = Sealer::<RingAead>::new(Cipher::ChaCha20Poly1305, &KEY);
     sealer.write(&noise(RECORDS * RECORD_PAYLOAD));
-    Opener::new(&KEY, sealer.take())
+    Opener::new(Cipher::ChaCha20Poly1305, &KEY, sealer.take())
 }
 
 #[library_benchmark]

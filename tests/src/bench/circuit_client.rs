@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use warren_keys::BlockId;
-use warren_node::aead::RingAead;
+use warren_node::aead::{RingAead, best_cipher};
 use warren_proto::{
     descriptor::{Descriptor, Host, NodeReference, NodeSecrets, Statement},
     ids::{LinkId, OriginId},
@@ -193,7 +193,7 @@ fn shake_hands(
     rng: ChaCha20Rng,
 ) -> anyhow::Result<Established<RingAead>> {
     let mut out = BytesMut::new();
-    let mut machine = Initiator::start(secrets, remote, network, wall(), rng, &mut out)?;
+    let mut machine = Initiator::start(secrets, remote, network, best_cipher(), wall(), rng, &mut out)?;
     let mut piece = [0; 1500];
     loop {
         stream.write_all(&out.split())?;
