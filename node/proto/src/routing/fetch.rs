@@ -16,7 +16,7 @@ use super::{
     waits::{Reach, Source, Waiter},
 };
 use crate::{
-    core::api::{Shelf, StoreAnswer, StoreQuestion},
+    core::api::{StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
     wire::{ExitResult, Refusal, Routed},
@@ -241,17 +241,9 @@ impl Router {
         };
         search.step = Step::Deciding;
         match answer {
-            StoreAnswer::Found(block, shelf) if block.id() == search.block => {
+            StoreAnswer::Found(block, _) if block.id() == search.block => {
                 self.stats.found_here += 1;
-                self.end_search(
-                    now,
-                    id,
-                    search,
-                    End::Found {
-                        block,
-                        copy: shelf == Shelf::Store,
-                    },
-                );
+                self.end_search(now, id, search, End::Found { block, copy: true });
             }
             _ => self.forward_search(now, id, search),
         }

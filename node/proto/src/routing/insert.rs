@@ -116,6 +116,7 @@ impl Router {
 
     pub(super) fn stored(&mut self, now: Time, from: LinkId, id: RequestId, copies: u8) {
         if let Some(insert) = self.insert_answered(now, from, id) {
+            self.keep_near(&insert.block);
             let most = u8::try_from(REPLICAS + 1).unwrap_or(u8::MAX);
             self.end_insert(id, insert, End::Stored(copies.clamp(1, most)));
         }

@@ -4,6 +4,8 @@
 //! the own copy is durable and the neighbours have answered or had their time; without an own copy (full disk, a node
 //! that does not store) the neighbours' copies count alone.
 //!
+//! Nodes near the key that the insert came by keep it too, once it is said to be stored: a sink may lie.
+//!
 //! A pushed copy is taken only by a node that is plausibly among the nearest: see [`REPLICA_RANK`].
 
 use warren_keys::Block;
@@ -148,6 +150,17 @@ impl Router {
             TicketUse::Replica(from, id),
             StoreQuestion::Keep(block, Shelf::Store),
         );
+    }
+
+    /// Keeps a block that was stored beyond this node if this node is plausibly among the nearest (protocol §7.4). An honest
+    /// sink has pushed it to most such nodes; one that only says "stored" has not (decision 0009).
+    pub(super) fn keep_near(&mut self, block: &Block) {
+        let key = block.key().location();
+        let near = self.neighbours.stores_within(key, self.me.distance(key)) < REPLICA_RANK;
+        if near && self.stores && self.writes < self.limits.writes {
+            self.writes += 1;
+            self.ask_store(TicketUse::Cache, StoreQuestion::Keep(block.clone(), Shelf::Store));
+        }
     }
 
     /// Leaves a copy of a block that passes by. Skipped when the datastore is behind: it is only a cache.

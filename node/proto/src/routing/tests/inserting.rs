@@ -156,6 +156,22 @@ fn only_nodes_near_the_key_take_a_pushed_copy() {
 }
 
 #[test]
+fn nodes_near_the_key_keep_what_a_false_sink_drops() {
+    let mut network = clique(20);
+    let order = network.nearest(block(1).key(), 20);
+    network.conduct[order[0]] = Conduct::Liar;
+    let (near, far) = (order[7], order[15]);
+    assert!(matches!(network.insert_now(far, block(1)), ExitResult::Stored(5)));
+    assert!(network.holders(block(1).id(), Shelf::Store).is_empty());
+    assert!(matches!(
+        network.insert_now(near, block(1)),
+        ExitResult::Stored(5)
+    ));
+    assert_eq!(network.holders(block(1).id(), Shelf::Store), [near]);
+    network.assert_idle();
+}
+
+#[test]
 fn without_neighbours_the_own_copy_is_all() {
     let mut network = Network::new(1, 1);
     assert!(matches!(network.insert_now(0, block(1)), ExitResult::Stored(1)));

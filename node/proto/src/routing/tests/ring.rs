@@ -28,7 +28,7 @@ fn someone(network: &mut Network) -> usize {
 
 #[test]
 fn blocks_land_on_the_five_nearest_nodes() {
-    let mut network = Network::ring(NODES, 1);
+    let (mut network, mut copies) = (Network::ring(NODES, 1), 0);
     for number in 0..60 {
         let at = someone(&mut network);
         let block = block(number);
@@ -36,11 +36,14 @@ fn blocks_land_on_the_five_nearest_nodes() {
             network.insert_now(at, block.clone()),
             ExitResult::Stored(5)
         ));
-        let mut nearest = network.nearest(block.key(), 5);
-        nearest.sort_unstable();
-        assert_eq!(network.holders(block.id(), Shelf::Store), nearest);
+        let holders = network.holders(block.id(), Shelf::Store);
+        let nearest = network.nearest(block.key(), 5);
+        assert!(nearest.iter().all(|node| holders.contains(node)));
+        copies += holders.len();
         assert!(network.holders(block.id(), Shelf::Cache).is_empty());
     }
+    // The others are nodes near the key that the insert came by.
+    assert!(copies <= 60 * 6, "{copies} copies of 60 blocks");
     network.assert_idle();
 }
 
@@ -99,11 +102,12 @@ fn one_copy_is_left_one_hop_before_the_holder() {
     assert_eq!(cached.len(), 1);
     let holders = network.holders(block.id(), Shelf::Store);
     assert!(holders.iter().any(|holder| network.linked(cached[0], *holder)));
-    // The cached copy answers the same reader one hop earlier, and is not copied on.
+    // The cached copy answers the same reader one hop earlier, and leaves one of its own another hop earlier.
     network.searches = 0;
     assert!(is_found(&network.fetch_now(reader, block.id(), FETCH_BRANCHES)));
     assert_eq!(network.searches, first_hops - 1);
-    assert_eq!(network.holders(block.id(), Shelf::Cache), cached);
+    let spread = network.holders(block.id(), Shelf::Cache);
+    assert!(spread.len() == 2 && spread.contains(&cached[0]));
 }
 
 #[test]
@@ -121,7 +125,7 @@ fn a_hot_key_does_not_load_one_node() {
         network.load.iter().sum::<u64>(),
     );
     assert!(
-        *busiest < 150 && total < 1600,
+        *busiest < 60 && total < 1000,
         "the busiest of {total} took {busiest}"
     );
 }
