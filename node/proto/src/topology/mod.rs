@@ -50,6 +50,7 @@ pub use self::{
     addresses::is_public,
     evidence::Reachability,
     limits::{LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
+    ring::long_part,
 };
 use self::{
     announce::Announcing,

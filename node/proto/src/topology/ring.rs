@@ -95,7 +95,7 @@ pub(super) fn plan(
     }
     for (side, start) in starts {
         for part in 0..shape.long {
-            let (from, to) = (cut(start, part, shape.long), cut(start, part + 1, shape.long));
+            let (from, to) = long_part(start, part, shape.long);
             let inside = |at: Location| (from.saturating_add(1)..=to).contains(&side.reach(here, at));
             if let Some(node) = linked.iter().find(|(_, at)| inside(**at)) {
                 plan.needed.insert(*node.0);
@@ -149,6 +149,14 @@ impl Plan {
             self.missing.push(node.clone());
         }
     }
+}
+
+/// One of `parts` equal parts of the logarithmic distance from `start`, the farthest near node, to half the ring: it holds the
+/// reaches above the first number and up to the second. One long link leads into each (protocol §7.7).
+#[must_use]
+pub fn long_part(start: u64, part: usize, parts: usize) -> (u64, u64) {
+    // The rounded cut lies a little below `start`: the near node there must not pass for a long link.
+    (cut(start, part, parts).max(start), cut(start, part + 1, parts))
 }
 
 /// End of the `part`-th of `parts` parts: `start` times (half the ring / `start`) to the power of part/parts, the logarithm taken
@@ -222,15 +230,17 @@ mod tests {
     #[test]
     fn cuts_are_harmonic_and_end_at_half_the_ring() {
         for start in [1, 1000, 1 << 40, (1 << 62) + 12_345] {
-            assert_eq!(cut(start, LONG_PER_SIDE, LONG_PER_SIDE), FARTHEST);
-            let first = cut(start, 0, LONG_PER_SIDE);
-            assert!(first <= start && start - first <= start >> 15);
-            let cuts: Vec<u64> = (0..=LONG_PER_SIDE)
-                .map(|part| cut(start, part, LONG_PER_SIDE))
+            let parts: Vec<(u64, u64)> = (0..LONG_PER_SIDE)
+                .map(|part| long_part(start, part, LONG_PER_SIDE))
                 .collect();
-            assert!(cuts.windows(2).all(|pair| pair[0] <= pair[1]));
+            assert_eq!((parts[0].0, parts[LONG_PER_SIDE - 1].1), (start, FARTHEST));
+            assert!(
+                parts
+                    .windows(2)
+                    .all(|pair| pair[0].1 == pair[1].0 && pair[0].0 <= pair[0].1)
+            );
         }
-        assert!(cut(1 << 51, 6, LONG_PER_SIDE).ilog2() == 57);
+        assert!(long_part(1 << 51, 6, LONG_PER_SIDE).0.ilog2() == 57);
     }
 
     #[test]
