@@ -8,3 +8,4 @@ mod network;
 mod privacy;
 mod process;
 mod waiting;
+mod simulate;

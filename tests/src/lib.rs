@@ -5,6 +5,7 @@
 //! - [`adversary`]: nodes that break the protocol
 //! - [`observer`]: what can be concluded from what a node saw
 //! - [`process`]: real `warren` processes on loopback
+//! - [`sim`]: thousands of nodes, as much of each as the question needs
 //! - [`mod@bench`]: real nodes with sockets and disks, and what they cost
 //!
 //! The tests that stand on this are in `it/`, one binary.
@@ -16,4 +17,5 @@ pub mod bench;
 pub mod net;
 pub mod observer;
 pub mod process;
+pub mod sim;
 pub mod watch;

@@ -18,7 +18,7 @@
 mod client;
 mod jobs;
 mod node;
-mod schedule;
+pub(crate) mod schedule;
 mod store;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};

@@ -7,30 +7,30 @@ use std::collections::BTreeMap;
 use warren_proto::time::Time;
 
 /// A queue of events by time.
-pub(super) struct Schedule<E> {
+pub(crate) struct Schedule<E> {
     events: BTreeMap<(Time, u64), E>,
     last: u64,
 }
 
 impl<E> Schedule<E> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             events: BTreeMap::new(),
             last: 0,
         }
     }
 
-    pub(super) fn at(&mut self, time: Time, event: E) {
+    pub(crate) fn at(&mut self, time: Time, event: E) {
         self.last += 1;
         self.events.insert((time, self.last), event);
     }
 
     /// When the next event is due.
-    pub(super) fn next(&self) -> Option<Time> {
+    pub(crate) fn next(&self) -> Option<Time> {
         self.events.keys().next().map(|(time, _)| *time)
     }
 
-    pub(super) fn pop(&mut self) -> Option<(Time, E)> {
+    pub(crate) fn pop(&mut self) -> Option<(Time, E)> {
         self.events.pop_first().map(|((time, _), event)| (time, event))
     }
 }

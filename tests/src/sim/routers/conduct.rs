@@ -1,0 +1,91 @@
+//! What hostile nodes answer.
+//!
+//! They are hostile to requests that come to them from others; requests of their own are not simulated. What they answer is
+//! what hurts most for its kind: a denial uses up all branches that it was given, a false "stored" claims all five copies.
+
+use bytes::Bytes;
+use warren_keys::{Block, BlockId, Location, RoutingKey};
+use warren_proto::wire::Routed;
+
+use crate::sim::scenario::Swallow;
+
+/// How a node treats what others ask of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduct {
+    /// By the protocol.
+    Honest,
+    /// Never answers.
+    Dropper,
+    /// Says of every block that it was searched for and not found.
+    Liar,
+    /// Answers every search with another block.
+    Forger,
+}
+
+/// What comes of a message.
+pub(super) enum Reaction {
+    /// What the router makes of it.
+    Honest,
+    /// Nothing.
+    Silence,
+    /// This.
+    Answer(Routed),
+}
+
+impl Conduct {
+    /// The three kinds in equal shares.
+    #[must_use]
+    pub const fn hostile(number: usize) -> Self {
+        match number % 3 {
+            0 => Self::Dropper,
+            1 => Self::Liar,
+            _ => Self::Forger,
+        }
+    }
+
+    /// What a node of this kind makes of a request. `is_sink` says whether it is nearer to a place than its neighbours.
+    pub(super) fn react(
+        self,
+        swallow: Swallow,
+        message: &Routed,
+        is_sink: impl Fn(Location) -> bool,
+        zeros: &Bytes,
+    ) -> Reaction {
+        if self == Self::Honest {
+            return Reaction::Honest;
+        }
+        match (self, message) {
+            (_, Routed::Insert { .. } | Routed::Replicate { .. }) if swallow == Swallow::Never => {
+                Reaction::Honest
+            }
+            (_, Routed::Insert { id, .. }) if swallow == Swallow::Path => {
+                Reaction::Answer(Routed::Stored { id: *id, copies: 5 })
+            }
+            (Self::Dropper, _) => Reaction::Silence,
+            (_, Routed::Insert { id, block, .. }) => {
+                if is_sink(block.key().location()) {
+                    Reaction::Answer(Routed::Stored { id: *id, copies: 5 })
+                } else {
+                    Reaction::Honest
+                }
+            }
+            (_, Routed::Replicate { id, .. }) => Reaction::Answer(Routed::Replicated {
+                id: *id,
+                stored: true,
+            }),
+            (Self::Forger, Routed::Request { id, .. }) => {
+                let other = BlockId::content(RoutingKey::from_bytes([0xff; 32]));
+                match Block::from_store(other, zeros.clone()) {
+                    Ok(block) => Reaction::Answer(Routed::Found {
+                        id: *id,
+                        block,
+                        copy: true,
+                    }),
+                    Err(_) => Reaction::Silence,
+                }
+            }
+            (_, Routed::Request { id, .. }) => Reaction::Answer(Routed::NotFound { id: *id, branches: 0 }),
+            _ => Reaction::Honest,
+        }
+    }
+}
