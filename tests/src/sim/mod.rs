@@ -11,6 +11,7 @@
 //! | --- | --- | --- |
 //! | routing ([`routers`]) | `Router` | links by the ring rule, datastores as sets of names |
 //! | routing ([`anonymity`]) | `Router`, the client's `Pool` | circuits as lists of nodes |
+//! | core ([`cores`]) | `Core`: router, topology, repair, pool | link machines in a few lines, circuits without hops |
 //!
 //! # Invariants
 //!
@@ -20,6 +21,7 @@
 
 pub mod anonymity;
 pub mod chart;
+pub mod cores;
 pub mod draw;
 pub mod line;
 pub mod report;
@@ -27,6 +29,7 @@ pub mod ring;
 pub mod routers;
 pub mod run;
 pub mod scenario;
+pub mod shelves;
 pub mod stats;
 
 /// How much of a node is real.
@@ -34,6 +37,8 @@ pub mod stats;
 pub enum Level {
     /// Routers alone.
     Routing,
+    /// Whole cores, without links' bytes.
+    Core,
 }
 
 impl Level {
@@ -42,6 +47,7 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Routing => "routing",
+            Self::Core => "core",
         }
     }
 }

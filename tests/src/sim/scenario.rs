@@ -33,6 +33,8 @@ pub struct Scenario {
     hot: Option<Hot>,
     sybil: Option<Sybil>,
     anonymity: Option<Anonymity>,
+    joined: Option<Joined>,
+    crowd: Option<Crowd>,
 }
 
 /// Links and lines of the network.
@@ -192,6 +194,30 @@ pub struct Anonymity {
     pub draws: usize,
 }
 
+/// Nodes join one after another, knowing only seeds; then blocks are inserted and fetched over the links that formed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Joined {
+    /// The first so many nodes are everybody's seeds.
+    pub seeds: usize,
+    /// Nodes that start each second.
+    pub rate: f64,
+    /// Seconds after the last start before anything is inserted.
+    pub settle_s: u64,
+    /// Number of blocks.
+    pub blocks: usize,
+}
+
+/// All nodes join within a short time through one seed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crowd {
+    /// Seconds between the first start and the last.
+    pub within_s: f64,
+    /// Seconds that are watched after that.
+    pub settle_s: u64,
+}
+
 /// The one thing that a scenario does.
 #[derive(Clone, Debug)]
 pub enum Experiment {
@@ -209,6 +235,10 @@ pub enum Experiment {
     Sybil(Sybil),
     /// See [`Anonymity`].
     Anonymity(Anonymity),
+    /// See [`Joined`].
+    Joined(Joined),
+    /// See [`Crowd`].
+    Crowd(Crowd),
 }
 
 fn default_rate() -> f64 {
@@ -257,6 +287,8 @@ impl Scenario {
             self.hot.clone().map(Experiment::Hot),
             self.sybil.clone().map(Experiment::Sybil),
             self.anonymity.clone().map(Experiment::Anonymity),
+            self.joined.clone().map(Experiment::Joined),
+            self.crowd.clone().map(Experiment::Crowd),
         ];
         let mut named = all.into_iter().flatten();
         match (named.next(), named.next()) {
@@ -270,7 +302,8 @@ impl Scenario {
 }
 
 /// The sections that are experiments.
-const EXPERIMENTS: &str = "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity]";
+const EXPERIMENTS: &str =
+    "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity], [joined], [crowd]";
 
 /// The line that holds the byte at `offset`, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {

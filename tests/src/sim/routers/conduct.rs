@@ -3,11 +3,10 @@
 //! They are hostile to requests that come to them from others; requests of their own are not simulated. What they answer is
 //! what hurts most for its kind: a denial uses up all branches that it was given, a false "stored" claims all five copies.
 
-use bytes::Bytes;
-use warren_keys::{Block, BlockId, Location, RoutingKey};
+use warren_keys::{BlockId, Location, RoutingKey};
 use warren_proto::wire::Routed;
 
-use crate::sim::scenario::Swallow;
+use crate::sim::{scenario::Swallow, shelves::Zeros};
 
 /// How a node treats what others ask of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +48,7 @@ impl Conduct {
         swallow: Swallow,
         message: &Routed,
         is_sink: impl Fn(Location) -> bool,
-        zeros: &Bytes,
+        zeros: &Zeros,
     ) -> Reaction {
         if self == Self::Honest {
             return Reaction::Honest;
@@ -75,14 +74,11 @@ impl Conduct {
             }),
             (Self::Forger, Routed::Request { id, .. }) => {
                 let other = BlockId::content(RoutingKey::from_bytes([0xff; 32]));
-                match Block::from_store(other, zeros.clone()) {
-                    Ok(block) => Reaction::Answer(Routed::Found {
-                        id: *id,
-                        block,
-                        copy: true,
-                    }),
-                    Err(_) => Reaction::Silence,
-                }
+                Reaction::Answer(Routed::Found {
+                    id: *id,
+                    block: zeros.block(other),
+                    copy: true,
+                })
             }
             (_, Routed::Request { id, .. }) => Reaction::Answer(Routed::NotFound { id: *id, branches: 0 }),
             _ => Reaction::Honest,

@@ -24,10 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use core::time::Duration;
 
-use bytes::Bytes;
-use warren_keys::{BLOCK_SIZE, Block, BlockId, Location};
+use warren_keys::{BlockId, Location};
 use warren_proto::{
-    core::api::{Shelf, StoreAnswer, StoreQuestion},
+    core::api::StoreAnswer,
     ids::{LinkId, RequestId, StoreTicket},
     routing::{Limits, Router, RouterOutput},
     time::Time,
@@ -41,6 +40,7 @@ use super::{
     line::{Lines, wire_bytes},
     ring::Ring,
     scenario::{NetworkSpec, Swallow},
+    shelves::{Shelves, Zeros},
 };
 use crate::net::schedule::Schedule;
 
@@ -67,7 +67,7 @@ struct Node {
     conduct: Conduct,
     alive: bool,
     links: BTreeSet<usize>,
-    store: BTreeMap<BlockId, Shelf>,
+    store: Shelves,
     /// The earliest wake that is on its way.
     wake: Option<Time>,
     /// Requests, inserts and pushes that have come in.
@@ -121,8 +121,7 @@ pub struct RouterNet {
     nodes: Vec<Node>,
     lines: Lines,
     swallow: Swallow,
-    /// Bytes of every block.
-    zeros: Bytes,
+    zeros: Zeros,
     asked: BTreeMap<RequestId, Asked>,
     watch: bool,
     offences: u64,
@@ -141,7 +140,7 @@ impl RouterNet {
             nodes: Vec::new(),
             lines,
             swallow: Swallow::Never,
-            zeros: Bytes::from(vec![0; BLOCK_SIZE]),
+            zeros: Zeros::default(),
             asked: BTreeMap::new(),
             watch: false,
             offences: 0,
@@ -175,7 +174,7 @@ impl RouterNet {
             conduct: Conduct::Honest,
             alive: true,
             links: BTreeSet::new(),
-            store: BTreeMap::new(),
+            store: Shelves::default(),
             wake: None,
             load: 0,
             begun: 0,
@@ -242,7 +241,7 @@ impl RouterNet {
 
     /// Has a node insert a block as an exit does.
     pub fn insert(&mut self, node: usize, block: BlockId) -> Option<RequestId> {
-        let block = Block::from_store(block, self.zeros.clone()).expect("a whole block");
+        let block = self.zeros.block(block);
         let request = self.nodes[node].router.insert(self.now, block, false);
         self.begin(node, request)
     }
@@ -370,7 +369,7 @@ impl RouterNet {
             match output {
                 RouterOutput::Send(link, message) => self.send(node, node_of(link), message),
                 RouterOutput::Store(ticket, question) => {
-                    let answer = self.ask_store(node, question);
+                    let answer = self.nodes[node].store.ask(question, &self.zeros);
                     let event = Event::Store { node, ticket, answer };
                     self.schedule.at(self.now + STORE_TIME, event);
                 }
@@ -411,26 +410,6 @@ impl RouterNet {
         let bytes = wire_bytes(&message);
         let at = self.lines.arrival(self.now, from, to, bytes, &mut self.draw);
         self.schedule.at(at, Event::Message { from, to, message });
-    }
-
-    fn ask_store(&mut self, node: usize, question: StoreQuestion) -> StoreAnswer {
-        let node = &mut self.nodes[node];
-        match question {
-            StoreQuestion::Find(id) => match node.store.get(&id) {
-                Some(shelf) => {
-                    let block = Block::from_store(id, self.zeros.clone()).expect("a whole block");
-                    StoreAnswer::Found(block, *shelf)
-                }
-                None => StoreAnswer::Missing,
-            },
-            StoreQuestion::Keep(block, shelf) => {
-                let held = node.store.entry(block.id()).or_insert(shelf);
-                if shelf == Shelf::Store {
-                    *held = shelf;
-                }
-                StoreAnswer::Kept
-            }
-        }
     }
 
     /// Simulated time.
@@ -512,7 +491,7 @@ impl RouterNet {
     pub fn holders(&self) -> BTreeMap<BlockId, usize> {
         let mut holders = BTreeMap::new();
         for node in (0..self.len()).filter(|node| self.is_honest(*node)) {
-            for block in self.nodes[node].store.keys() {
+            for block in self.nodes[node].store.blocks() {
                 *holders.entry(*block).or_default() += 1;
             }
         }
