@@ -24,6 +24,8 @@ fn the_same_seed_gives_the_same_run() {
         "hostile = { blocks = 5, inserts = 2, fault = { dead = 0.1, byzantine = 0.1, swallow = 'path' } }",
         "file = { megabytes = 1, files = 1, fault = { byzantine = 0.1, swallow = 'never' } }",
         "sybil = { identities = 4, keys = 1, searches = 2 }",
+        "crowd = { within_s = 3.0, settle_s = 10 }",
+        "joined = { seeds = 2, rate = 20.0, settle_s = 10, blocks = 5 }",
         "anonymity = { fractions = [0.1], hops = [0, 3], circuits = 3, clients = 2, draws = 3 }",
     ] {
         let sections = format!("{line}{experiment}\n");
@@ -82,6 +84,17 @@ fn ground_identities_can_hide_one_block_and_not_a_root() {
     );
     let root = "root found at one of 3 places, before the insert, 8 branches, 3 exits";
     assert!(report.figures[root] >= 1.0, "{report}");
+}
+
+#[test]
+fn nodes_that_know_a_seed_become_full_members_and_find_each_others_blocks() {
+    let report = network(60, 1, "crowd = { within_s = 10.0, settle_s = 60 }\n");
+    assert!(report.figures["full members, share"] >= 1.0, "{report}");
+    assert!(report.figures["near links right, share"] >= 1.0, "{report}");
+    let joined = "joined = { seeds = 2, rate = 10.0, settle_s = 40, blocks = 30 }\n";
+    let report = network(60, 1, joined);
+    assert!(report.figures["success"] >= 1.0, "{report}");
+    assert!((0.1..2.0).contains(&report.figures["hops, mean"]), "{report}");
 }
 
 #[test]

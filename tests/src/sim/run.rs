@@ -82,7 +82,7 @@ pub fn perform(name: &str, scenario: &Scenario, place: impl Fn(usize) -> String)
         seed: scenario.seed,
         trace: blake3::Hash::from(findings.trace).to_hex().to_string(),
         seconds: begun.elapsed().as_secs_f64(),
-        peak_mib: peak_resident() / (1 << 20),
+        peak_mib: peak_resident(std::process::id()).unwrap_or_default() / (1 << 20),
         targets: targets.collect::<anyhow::Result<_>>()?,
         figures: findings.figures,
         notes: findings.notes,
