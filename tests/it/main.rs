@@ -7,5 +7,5 @@ mod files;
 mod network;
 mod privacy;
 mod process;
-mod waiting;
 mod simulate;
+mod waiting;

@@ -24,6 +24,7 @@ fn the_same_seed_gives_the_same_run() {
         "hostile = { blocks = 5, inserts = 2, fault = { dead = 0.1, byzantine = 0.1, swallow = 'path' } }",
         "file = { megabytes = 1, files = 1, fault = { byzantine = 0.1, swallow = 'never' } }",
         "sybil = { identities = 4, keys = 1, searches = 2 }",
+        "churn = { days = 2, blocks = 20, online_h = 8, offline_h = 8, gone_per_week = 0.1, fetches_per_hour = 1 }",
         "crowd = { within_s = 3.0, settle_s = 10 }",
         "joined = { seeds = 2, rate = 20.0, settle_s = 10, blocks = 5 }",
         "anonymity = { fractions = [0.1], hops = [0, 3], circuits = 3, clients = 2, draws = 3 }",
@@ -95,6 +96,22 @@ fn nodes_that_know_a_seed_become_full_members_and_find_each_others_blocks() {
     let report = network(60, 1, joined);
     assert!(report.figures["success"] >= 1.0, "{report}");
     assert!((0.1..2.0).contains(&report.figures["hops, mean"]), "{report}");
+}
+
+#[test]
+fn repair_keeps_blocks_while_nodes_come_and_go() {
+    let life = "online_h = 8, offline_h = 8, gone_per_week = 0.1";
+    let churn = format!("churn = {{ days = 4, blocks = 60, {life}, fetches_per_hour = 1 }}\n");
+    let report = network(60, 1, &churn);
+    assert!(report.figures["online at a holder"] > 0.85, "{report}");
+    assert!(
+        report.figures["online at a holder within 24 h"] > 0.95,
+        "{report}"
+    );
+    assert!(
+        (3.0..9.0).contains(&report.figures["copies of a block, mean"]),
+        "{report}"
+    );
 }
 
 #[test]

@@ -106,6 +106,12 @@ pub fn wire_bytes(message: &Routed) -> u64 {
     }
 }
 
+/// The number of the request that a message belongs to; 0 for those that belong to none.
+#[must_use]
+pub fn request_number(message: &Routed) -> u64 {
+    message.id().map_or(0, |id| id.0)
+}
+
 /// A hash of a number (the finaliser of SplitMix64): the same on every platform, and cheap.
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -11,6 +11,7 @@
 //! | --- | --- | --- |
 //! | routing ([`routers`]) | `Router` | links by the ring rule, datastores as sets of names |
 //! | routing ([`anonymity`]) | `Router`, the client's `Pool` | circuits as lists of nodes |
+//! | repair ([`churn`]) | `Router`, `Repair` | links by the ring rule as nodes come and go |
 //! | core ([`cores`]) | `Core`: router, topology, repair, pool | link machines in a few lines, circuits without hops |
 //!
 //! # Invariants
@@ -21,6 +22,7 @@
 
 pub mod anonymity;
 pub mod chart;
+pub mod churn;
 pub mod cores;
 pub mod draw;
 pub mod line;
@@ -37,6 +39,8 @@ pub mod stats;
 pub enum Level {
     /// Routers alone.
     Routing,
+    /// Routers and repair machines.
+    Repair,
     /// Whole cores, without links' bytes.
     Core,
 }
@@ -47,6 +51,7 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Routing => "routing",
+            Self::Repair => "repair",
             Self::Core => "core",
         }
     }

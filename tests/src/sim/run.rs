@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use super::{
     Level,
     anonymity::anonymity,
+    churn::month::churn,
     cores::join::{crowd, joined},
     report::{Findings, Report, Target},
     routers::{faulty, file, hot, lookup, sybil},
@@ -101,6 +102,7 @@ fn experiment(scenario: &Scenario) -> anyhow::Result<(Level, Findings)> {
         Experiment::Hot(spec) => (Level::Routing, hot::hot(&spec, network, nodes, seed)),
         Experiment::Sybil(spec) => (Level::Routing, sybil::sybil(&spec, network, nodes, seed)),
         Experiment::Anonymity(spec) => (Level::Routing, anonymity(&spec, network, nodes, seed)),
+        Experiment::Churn(spec) => (Level::Repair, churn(&spec, network, nodes, seed)),
         Experiment::Joined(spec) => (Level::Core, joined(&spec, network, nodes, seed)),
         Experiment::Crowd(spec) => (Level::Core, crowd(&spec, network, nodes, seed)),
     })

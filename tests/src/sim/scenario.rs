@@ -35,6 +35,7 @@ pub struct Scenario {
     anonymity: Option<Anonymity>,
     joined: Option<Joined>,
     crowd: Option<Crowd>,
+    churn: Option<Churn>,
 }
 
 /// Links and lines of the network.
@@ -218,6 +219,24 @@ pub struct Crowd {
     pub settle_s: u64,
 }
 
+/// Nodes come and go for days, and repair keeps what was inserted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Churn {
+    /// Days that are watched, after three in which the nodes come to know each other.
+    pub days: u32,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// How long a node stays on average, hours; memoryless.
+    pub online_h: f64,
+    /// How long it stays away.
+    pub offline_h: f64,
+    /// Share of the nodes that are gone for good within a week; new ones come in their place.
+    pub gone_per_week: f64,
+    /// Searches made each hour.
+    pub fetches_per_hour: usize,
+}
+
 /// The one thing that a scenario does.
 #[derive(Clone, Debug)]
 pub enum Experiment {
@@ -239,6 +258,8 @@ pub enum Experiment {
     Joined(Joined),
     /// See [`Crowd`].
     Crowd(Crowd),
+    /// See [`Churn`].
+    Churn(Churn),
 }
 
 fn default_rate() -> f64 {
@@ -289,6 +310,7 @@ impl Scenario {
             self.anonymity.clone().map(Experiment::Anonymity),
             self.joined.clone().map(Experiment::Joined),
             self.crowd.clone().map(Experiment::Crowd),
+            self.churn.clone().map(Experiment::Churn),
         ];
         let mut named = all.into_iter().flatten();
         match (named.next(), named.next()) {
@@ -303,7 +325,7 @@ impl Scenario {
 
 /// The sections that are experiments.
 const EXPERIMENTS: &str =
-    "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity], [joined], [crowd]";
+    "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity], [joined], [crowd], [churn]";
 
 /// The line that holds the byte at `offset`, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {

@@ -32,6 +32,8 @@ use std::{
     net::SocketAddr,
 };
 
+use core::time::Duration;
+
 use rand_core::SeedableRng;
 use warren_keys::{BlockId, IdentityKey, NodeId, Seed};
 use warren_proto::{
@@ -262,6 +264,7 @@ impl World {
             op: OpId(0),
             block,
             expendable: true,
+            wait: Duration::ZERO,
         };
         pool.command(now, fetch);
         let mut paths = BTreeMap::new();

@@ -197,6 +197,7 @@ impl CoreNet {
             op: OpId(0),
             block,
             expendable: false,
+            wait: Duration::ZERO,
         };
         self.command(node, job, fetch)
     }

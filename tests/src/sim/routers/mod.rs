@@ -37,7 +37,7 @@ pub use self::conduct::Conduct;
 use self::conduct::Reaction;
 use super::{
     draw::Draw,
-    line::{Lines, wire_bytes},
+    line::{Lines, request_number, wire_bytes},
     ring::Ring,
     scenario::{NetworkSpec, Swallow},
     shelves::{Shelves, Zeros},
@@ -229,13 +229,17 @@ impl RouterNet {
 
     /// Has a node search for a block as an exit does.
     pub fn fetch(&mut self, node: usize, block: BlockId, branches: u8) -> Option<RequestId> {
-        let request = self.nodes[node].router.fetch(self.now, block, branches, false, false);
+        let request = self.nodes[node]
+            .router
+            .fetch(self.now, block, branches, false, false);
         self.begin(node, request)
     }
 
     /// Has a node search for a block on behalf of its own user, without circuits.
     pub fn fetch_own(&mut self, node: usize, block: BlockId, branches: u8) -> Option<RequestId> {
-        let request = self.nodes[node].router.fetch(self.now, block, branches, false, true);
+        let request = self.nodes[node]
+            .router
+            .fetch(self.now, block, branches, false, true);
         self.begin(node, request)
     }
 
@@ -326,7 +330,7 @@ impl RouterNet {
         if !self.nodes[to].links.contains(&from) {
             return;
         }
-        for number in [self.now.0, from as u64, to as u64, message.id().0] {
+        for number in [self.now.0, from as u64, to as u64, request_number(&message)] {
             self.trace.update(&number.to_be_bytes());
         }
         self.trace.update(&[message.kind().as_u8()]);
@@ -337,7 +341,7 @@ impl RouterNet {
         if asks {
             self.nodes[to].load += 1;
             if self.watch
-                && let Some(asked) = self.asked.get_mut(&message.id())
+                && let Some(asked) = message.id().and_then(|id| self.asked.get_mut(&id))
             {
                 asked.seen_by.push((from, to));
             }
@@ -402,7 +406,7 @@ impl RouterNet {
     }
 
     fn send(&mut self, from: usize, to: usize, message: Routed) {
-        if let Some(asked) = self.asked.get_mut(&message.id()) {
+        if let Some(asked) = message.id().and_then(|id| self.asked.get_mut(&id)) {
             asked.messages += 1;
             asked.requests += u32::from(matches!(message, Routed::Request { .. } | Routed::Insert { .. }));
             asked.hops += u32::from(matches!(message, Routed::Found { .. }));
