@@ -50,10 +50,8 @@ pub fn run(data: &[u8]) {
     let mut world = World {
         topology: Topology::new(
             START,
-            wall(START),
             own,
             settings,
-            known,
             ChaCha20Rng::seed_from_u64(2),
         ),
         now: START,
@@ -62,6 +60,7 @@ pub fn run(data: &[u8]) {
         dials: BTreeSet::new(),
         pings: Vec::new(),
     };
+    world.topology.remember(START, wall(START), known);
     world.drain();
     while let Some(op) = input.op() {
         world.step(op, &mut input);

@@ -61,6 +61,19 @@ pub struct PinnedEntry {
     pub last_failed_day: u64,
 }
 
+impl PinnedEntry {
+    /// Counts a day of failure; each day once, and none that a clock which jumps comes back to. Whether that changed anything.
+    fn fail_on(&mut self, wall: WallTime) -> bool {
+        let today = wall.0 / DAY;
+        let counts = self.failed_days == 0 || today > self.last_failed_day;
+        if counts {
+            self.failed_days = self.failed_days.saturating_add(1);
+            self.last_failed_day = today;
+        }
+        counts
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     pinned: PinnedEntry,
@@ -129,6 +142,8 @@ impl Entries {
         self.changed |= self.list.len() != before;
         for entry in self.list.iter_mut().filter(|entry| entry.down_until <= now) {
             let Some(node) = view.relay(&entry.pinned.node).filter(|node| fits(node)) else {
+                // Who cannot be used all day long has failed on that day, or it would hold its place for months.
+                self.changed |= entry.pinned.fail_on(wall);
                 continue;
             };
             if entry.failures > 0 {
@@ -217,12 +232,7 @@ impl Entries {
             self.list.remove(index);
             return;
         }
-        let today = wall.0 / DAY;
-        if entry.pinned.failed_days == 0 || entry.pinned.last_failed_day != today {
-            entry.pinned.failed_days = entry.pinned.failed_days.saturating_add(1);
-            entry.pinned.last_failed_day = today;
-            self.changed = true;
-        }
+        self.changed |= entry.pinned.fail_on(wall);
         let pause = FIRST_PAUSE
             .saturating_mul(1 << entry.failures.min(16))
             .min(LAST_PAUSE);
@@ -404,6 +414,32 @@ mod tests {
         let later = WallTime(WALL.0 + 2 * MIN_LIFETIME.as_secs());
         aged.pick(at(0), later, &view, |_| true, &mut rng);
         assert!(aged.pinned().is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_nobody_knows_any_more_is_gone_after_days_and_not_before() {
+        let (view, mut rng) = (network(9), ChaCha20Rng::seed_from_u64(8));
+        let nobody = network(0);
+        let mut entries = Entries::default();
+        let first = entries
+            .pick(at(0), WALL, &view, |_| true, &mut rng)
+            .unwrap()
+            .identity;
+        entries.worked(&first);
+        let day = |number: u64| WallTime(WALL.0 + number * DAY);
+        // A clock that jumps between two days makes them no more than two.
+        for jump in 0..100 {
+            entries.pick(at(jump), day(jump % 2), &nobody, |_| true, &mut rng);
+        }
+        assert_eq!(entries.pinned()[0].failed_days, 2);
+        for number in 0..u64::from(GONE_DAYS) - 1 {
+            entries.pick(at(200), day(number), &nobody, |_| true, &mut rng);
+            assert_eq!(entries.pinned().len(), 1, "on day {number}");
+        }
+        let last = u64::from(GONE_DAYS) - 1;
+        entries.pick(at(200), day(last), &nobody, |_| true, &mut rng);
+        entries.pick(at(200), day(last), &nobody, |_| true, &mut rng);
+        assert!(entries.pinned().is_empty());
     }
 
     #[test]

@@ -114,14 +114,7 @@ impl Core {
         let mut core = Self {
             router: Router::new(here, stores, config.limits, next()),
             repair: Repair::new(now, wall, here, stores, RepairLimits::default(), next()),
-            topology: Topology::new(
-                now,
-                wall,
-                config.descriptor,
-                config.topology,
-                config.known,
-                next(),
-            ),
+            topology: Topology::new(now, config.descriptor, config.topology, next()),
             pool,
             exits: Exits::default(),
             waiting: Waiting::default(),
@@ -130,6 +123,7 @@ impl Core {
             output: VecDeque::new(),
         };
         core.keep_entries();
+        core.topology.remember(now, wall, config.known);
         core
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha20Rng;
 use warren_keys::NodeId;
 
-use super::limits::{DIAL_TIME, FIRST_BACKOFF, MAX_BACKOFF, MAX_DIALS, MAX_FAILURES};
+use super::limits::{DIAL_TIME, FAILURE_TIME, FIRST_BACKOFF, MAX_BACKOFF, MAX_DIALS, MAX_FAILURES};
 use crate::{random::jittered, time::Time};
 
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +44,16 @@ impl Dialling {
         self.open.len()
     }
 
-    /// Whether the last attempt to reach the node failed.
-    pub(super) fn failing(&self, node: &NodeId) -> bool {
-        self.failures.contains_key(node)
+    /// Whether the last attempt to reach the node failed not long ago.
+    pub(super) fn failing(&self, now: Time, node: &NodeId) -> bool {
+        let failure = self.failures.get(node);
+        failure.is_some_and(|failure| now < failure.until + FAILURE_TIME)
+    }
+
+    /// Whether it is too early to try the node again.
+    pub(super) fn is_pausing(&self, now: Time, node: &NodeId) -> bool {
+        let failure = self.failures.get(node);
+        failure.is_some_and(|failure| now < failure.until)
     }
 
     /// The dial led to a link. Earlier failures count until the link has shown that it lasts.
@@ -124,7 +131,7 @@ mod tests {
         dialling.start(now, node);
         dialling.connected(&node);
         dialling.forgive(&node);
-        assert!(dialling.may_start(now, &node) && !dialling.failing(&node));
+        assert!(dialling.may_start(now, &node) && !dialling.failing(now, &node));
     }
 
     #[test]
@@ -135,6 +142,12 @@ mod tests {
         dialling.start(Time(0), node);
         assert_eq!(dialling.give_up(Time(1), &mut rng), []);
         assert_eq!(dialling.give_up(Time(0) + DIAL_TIME, &mut rng), [node]);
-        assert!(dialling.failing(&node) && dialling.open() == 0);
+        let failed = Time(0) + DIAL_TIME;
+        assert!(dialling.failing(failed, &node) && dialling.is_pausing(failed, &node));
+        assert_eq!(dialling.open(), 0);
+        // Nobody is given up for ever for one failure.
+        let later = failed + FIRST_BACKOFF * 2;
+        assert!(dialling.failing(later, &node) && !dialling.is_pausing(later, &node));
+        assert!(!dialling.failing(later + FAILURE_TIME, &node));
     }
 }

@@ -186,7 +186,8 @@ impl Directory {
         source: Source,
         in_use: impl Fn(&Descriptor) -> bool,
     ) -> Added {
-        if descriptor.identity == self.me || !descriptor.is_current(wall) {
+        let remembered = source == Source::Memory && in_use(&descriptor);
+        if descriptor.identity == self.me || !(descriptor.is_current(wall) || remembered) {
             return Added::Ignored;
         }
         let at = descriptor.location();

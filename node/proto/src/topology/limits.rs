@@ -47,6 +47,9 @@ pub(super) const DIAL_TIME: Duration = Duration::from_secs(60);
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest pause between dials of one node.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// A node that could not be reached is not recommended, nor used in circuits, for so long beyond the pause that its failure
+/// brought. It may be up again, and nobody else may want to try it.
+pub(super) const FAILURE_TIME: Duration = Duration::from_secs(600);
 /// Nodes whose failures are remembered.
 pub(super) const MAX_FAILURES: usize = MAX_KNOWN;
 /// A link that its peer ends sooner than this was not wanted there: dialling it again waits.
@@ -153,6 +156,9 @@ pub(super) const EXTEND_BURST: u32 = 32;
 /// See [`EXTEND_BURST`].
 pub(super) const EXTEND_RATE: u32 = 4;
 
+/// A link of this node's own that serves neither the ring nor circuits is closed at this age, if there are more than enough: a
+/// node that joins dials many before it knows whom it needs.
+pub(super) const SURPLUS_AGE: Duration = Duration::from_secs(120);
 /// A link that carried a new circuit this lately is kept although the ring does not need it. Circuits live about so long.
 pub(super) const CIRCUIT_TIME: Duration = Duration::from_secs(20 * 60);
 

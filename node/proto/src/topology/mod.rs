@@ -208,21 +208,11 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// A topology without links. `known` are descriptors from an earlier run.
+    /// A topology that knows nobody but its seeds.
     #[must_use]
-    pub fn new(
-        now: Time,
-        wall: WallTime,
-        own: Descriptor,
-        settings: TopologySettings,
-        known: Vec<Descriptor>,
-        mut rng: ChaCha20Rng,
-    ) -> Self {
+    pub fn new(now: Time, own: Descriptor, settings: TopologySettings, mut rng: ChaCha20Rng) -> Self {
         let me = own.identity;
-        let mut directory = Directory::new(me, settings.max_known, &mut rng);
-        for descriptor in known {
-            directory.add(now, wall, descriptor, Source::Memory, |_| false);
-        }
+        let directory = Directory::new(me, settings.max_known, &mut rng);
         Self {
             me,
             here: me.location(),
@@ -245,6 +235,15 @@ impl Topology {
             upkeep_at: now,
             output: VecDeque::new(),
             rng,
+        }
+    }
+
+    /// Takes up what was known in an earlier run. Pinned entries (see [`Topology::set_entries`]) are kept however old.
+    pub fn remember(&mut self, now: Time, wall: WallTime, known: Vec<Descriptor>) {
+        for descriptor in known {
+            let entries = &self.entries;
+            let pinned = |node: &Descriptor| entries.contains(&node.identity);
+            self.directory.add(now, wall, descriptor, Source::Memory, pinned);
         }
     }
 
@@ -410,7 +409,9 @@ impl Topology {
             return Reach::Dialling;
         }
         let full = self.links.len() + self.dialling.open() >= self.settings.max_links;
-        if full || !target.is_current(wall) || !self.dialling.may_start(now, &node) {
+        // A pinned entry may have been away for long, and is worth a try all the same.
+        let current = target.is_current(wall) || (on_behalf_of.is_none() && self.entries.contains(&node));
+        if full || !current || !self.dialling.may_start(now, &node) {
             return Reach::No;
         }
         if let Some(link) = on_behalf_of {
@@ -479,15 +480,22 @@ impl Topology {
             .filter(move |descriptor| self.is_fit(now, &descriptor.identity))
     }
 
-    /// The descriptor of a node that is known and fit, whether in the sample or not.
+    /// The descriptor of a node that is known and fit, whether in the sample or not. A pinned entry is fit again as soon as it may
+    /// be dialled: each moment without it is a moment in which another one may get pinned.
     #[must_use]
     pub fn fit_one(&self, now: Time, node: &NodeId) -> Option<&Descriptor> {
-        let entry = self.directory.find(node).filter(|_| self.is_fit(now, node));
+        let again = self.entries.contains(node)
+            && !self.dialling.is_pausing(now, node)
+            && !self.bans.is_banned(now, node);
+        let entry = self
+            .directory
+            .find(node)
+            .filter(|_| again || self.is_fit(now, node));
         entry.map(|entry| &entry.descriptor)
     }
 
     fn is_fit(&self, now: Time, node: &NodeId) -> bool {
-        self.links.to(node).is_some() || !(self.dialling.failing(node) || self.bans.is_banned(now, node))
+        self.links.to(node).is_some() || !(self.dialling.failing(now, node) || self.bans.is_banned(now, node))
     }
 
     /// The links, for the status.

@@ -9,7 +9,10 @@ use super::{
     Topology, TopologyOutput,
     addresses::{Group, group},
     directory::Entry,
-    limits::{CIRCUIT_TIME, ENOUGH_LINKS, FILL_AFTER, MAX_PER_GROUP, PLAN_INTERVAL, PONG_TIME, YIELD_AGE},
+    limits::{
+        CIRCUIT_TIME, ENOUGH_LINKS, FILL_AFTER, MAX_PER_GROUP, PLAN_INTERVAL, PONG_TIME, SURPLUS_AGE,
+        YIELD_AGE,
+    },
     ring,
 };
 use crate::{
@@ -128,6 +131,7 @@ impl Topology {
                 *groups.entry(group).or_default() += 1;
             }
         }
+        self.dial_entries(now);
         if self.links.len() < ENOUGH_LINKS {
             self.dial_seeds(now);
         }
@@ -169,6 +173,21 @@ impl Topology {
             *groups.entry(group).or_default() += 1;
         }
         groups
+    }
+
+    /// Keeps the pinned entries linked, so that they carry circuits again as soon as they are back.
+    fn dial_entries(&mut self, now: Time) {
+        for node in self.entries.clone() {
+            let room = self.links.len() + self.dialling.open() < self.settings.max_links;
+            let free = self.links.to(&node).is_none() && !self.bans.is_banned(now, &node);
+            if !room || !free || !self.dialling.may_start(now, &node) {
+                continue;
+            }
+            let known = self.directory.find(&node);
+            if let Some(known) = known.map(|entry| entry.descriptor.clone()) {
+                self.dial(now, known);
+            }
+        }
     }
 
     fn dial_seeds(&mut self, now: Time) {
@@ -227,7 +246,8 @@ impl Topology {
         }
         let over = |since: Time| now.since(since) >= CIRCUIT_TIME;
         let idle = self.links.iter().find(|(_, link)| {
-            link.dialled && link.circuit.is_none_or(over) && over(link.since) && !self.is_needed(&link.node)
+            let old = now.since(link.since) >= SURPLUS_AGE;
+            link.dialled && old && link.circuit.is_none_or(over) && !self.is_needed(&link.node)
         });
         if let Some((id, _)) = idle {
             self.close(now, id);

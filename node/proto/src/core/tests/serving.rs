@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use warren_keys::NodeId;
+
 use super::network::{Network, block};
 use crate::core::api::{ClientCommand, ClientEvent, Shelf};
 use crate::ids::OpId;
@@ -103,4 +105,37 @@ fn without_hops_the_node_is_its_own_exit_and_leaves_its_store_alone() {
     assert_eq!(network.fetch(reader, block(1).id()), Some(block(1)));
     assert!(network.holders(block(1).id(), Shelf::Cache).is_empty());
     assert_eq!(network.cores[reader].status(network.now).router.found_here, 0);
+}
+
+/// A line that is cut for a while makes everybody fail; nobody must be given up for that, least of all a pinned entry.
+#[test]
+fn pinned_entries_survive_an_outage() {
+    let mut network = Network::new(40, 21, 3);
+    network.run_for(Duration::from_secs(20));
+    let content = block(7);
+    let id = content.id();
+    assert!(network.insert(5, content) >= 1);
+    let before: Vec<NodeId> = network.cores[5]
+        .entries()
+        .iter()
+        .map(|entry| entry.node)
+        .collect();
+    assert_eq!(before.len(), 1);
+    for outage in 0..8 {
+        network.kill(5);
+        network.run_for(Duration::from_secs(30));
+        network.revive(5);
+        // Its dials fail for a while yet.
+        network.walled.extend(0..40);
+        network.run_for(Duration::from_secs(30));
+        network.walled.clear();
+        network.run_for(Duration::from_secs(120));
+        assert!(network.fetch(5, id).is_some(), "after outage {outage}");
+        let entries: Vec<NodeId> = network.cores[5]
+            .entries()
+            .iter()
+            .map(|entry| entry.node)
+            .collect();
+        assert_eq!(entries, before, "after outage {outage}");
+    }
 }
