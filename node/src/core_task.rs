@@ -9,6 +9,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +31,7 @@ use warren_proto::{
     descriptor::Descriptor,
     ids::OriginId,
     time::Time,
+    topology::{Access, Reachability},
 };
 
 use crate::{
@@ -53,8 +55,19 @@ pub(crate) struct Desk {
 enum Order {
     Report(oneshot::Sender<Report>),
     Descriptor(Descriptor),
+    Rest(bool),
+    MaxLinks(usize),
+    Access(Access),
+    Port(Option<u16>),
+    Reach(oneshot::Sender<Seen>),
     Seed(DialTarget),
     Path(OriginId, oneshot::Sender<Vec<NodeId>>),
+}
+
+/// How others see this node.
+pub(crate) struct Seen {
+    pub(crate) reachability: Reachability,
+    pub(crate) observed: Vec<IpAddr>,
 }
 
 /// What the core knows and does.
@@ -100,6 +113,33 @@ impl Desk {
     /// Replaces the node's descriptor.
     pub(crate) fn set_descriptor(&self, core: &Inbox<CoreInput>, descriptor: Descriptor) {
         self.place(core, Order::Descriptor(descriptor));
+    }
+
+    /// Says whether the node does nothing for its neighbours.
+    pub(crate) fn set_resting(&self, core: &Inbox<CoreInput>, resting: bool) {
+        self.place(core, Order::Rest(resting));
+    }
+
+    /// Keeps at most so many links from now on.
+    pub(crate) fn set_max_links(&self, core: &Inbox<CoreInput>, most: usize) {
+        self.place(core, Order::MaxLinks(most));
+    }
+
+    /// Has links only with whom the owner lets in.
+    pub(crate) fn set_access(&self, core: &Inbox<CoreInput>, access: Access) {
+        self.place(core, Order::Access(access));
+    }
+
+    /// Says at which port others are to try to reach this node.
+    pub(crate) fn set_port(&self, core: &Inbox<CoreInput>, port: Option<u16>) {
+        self.place(core, Order::Port(port));
+    }
+
+    /// Asks how others see this node; fails when the core task has ended.
+    pub(crate) async fn seen(&self, core: &Inbox<CoreInput>) -> Result<Seen, NodeStopped> {
+        let (answer, answered) = oneshot::channel();
+        self.place(core, Order::Reach(answer));
+        answered.await.map_err(|_| NodeStopped)
     }
 
     /// Adds a node to find the network by.
@@ -214,6 +254,17 @@ impl<B: Backend> CoreTask<B> {
                     let _ = asker.send(path);
                 }
                 Order::Descriptor(descriptor) => self.core.set_descriptor(now, wall, descriptor),
+                Order::Rest(resting) => self.core.set_resting(resting),
+                Order::MaxLinks(most) => self.core.set_max_links(now, wall, most),
+                Order::Access(access) => self.core.set_access(now, wall, access),
+                Order::Port(port) => self.core.set_port(now, wall, port),
+                Order::Reach(asker) => {
+                    let status = self.core.status(now);
+                    let _ = asker.send(Seen {
+                        reachability: status.reachability,
+                        observed: status.observed,
+                    });
+                }
                 Order::Seed(seed) => self.core.add_seed(now, wall, seed),
             }
             self.drain(now);

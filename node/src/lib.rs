@@ -24,7 +24,12 @@ pub mod log;
 mod net;
 pub mod node;
 pub mod overview;
+mod own;
+mod portmap;
 pub mod proxy;
+pub mod reach;
+pub mod settings;
+pub mod standing;
 mod state;
 mod store_pool;
 #[cfg(test)]

@@ -7,15 +7,10 @@
 //!   network is saved.
 //! - A start that fails leaves nothing running.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use warren_keys::NodeId;
 pub use warren_proto::core::CoreStatus;
 use warren_proto::{
@@ -32,7 +27,7 @@ use warren_proto::{
     routing::Limits,
     topology::TopologySettings,
 };
-use warren_storage::{Geometry, Options, Passphrase, Space, Store};
+use warren_storage::{Geometry, Options, Space, Store};
 
 use crate::{
     aead::best_cipher,
@@ -41,7 +36,16 @@ use crate::{
     datastore::Datastore,
     inbox::Inbox,
     jobs::Jobs,
-    net::{Net, NetParts, listener},
+    net::{
+        Net, NetParts,
+        bandwidth::{
+            Bandwidth,
+            volume::{Month, Volume},
+        },
+        listener,
+    },
+    own::{Addresses, Own},
+    portmap::{self, ask::Router},
     state::{Remembered, State, random_seed},
     store_pool::StorePool,
     upkeep::Upkeep,
@@ -49,79 +53,25 @@ use crate::{
 pub use crate::{
     jobs::{Job, JobFactory, MAX_OPS, NodeStopped},
     net::{
+        bandwidth::{
+            BandwidthLimits, MonthStatus,
+            shaper::{MAX_RATE, MIN_RATE},
+            volume::{Allowance, MIN_MONTHLY},
+        },
         limits::{GateSettings, Rejections},
         registry::LinkStatus,
     },
+    portmap::Mapping,
     state::{KEY_FILE, StateError},
     store_pool::StoreCounts,
 };
 
+mod options;
+
+pub use self::options::{NodeConfig, Settings};
+
 /// Inputs that may wait for the core. It works off tens of thousands a second; with a block each, 64 MiB.
 const CORE_INBOX: usize = 2048;
-
-/// How a node is to run.
-pub struct NodeConfig {
-    /// Where key file, state and datastore are; made if it does not exist.
-    pub folder: PathBuf,
-    /// Opens the key file, or seals it when it is made.
-    pub passphrase: Option<Passphrase>,
-    /// Name of the network.
-    pub network: String,
-    /// Addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
-    /// Addresses to publish; empty means the listening ones that are not wildcards.
-    pub advertise: Vec<SocketAddr>,
-    /// Own addresses that connections to other nodes leave from, at most one of each family; without one the system chooses.
-    pub dial_from: Vec<IpAddr>,
-    /// Nodes to learn the network from.
-    pub seeds: Vec<NodeReference>,
-    /// What to do for others.
-    pub services: Services,
-    /// Most links at once.
-    pub links: usize,
-    /// Bytes that may be queued for all links together.
-    pub queues: usize,
-    /// Hops of own circuits, 0 to [`MAX_HOPS`].
-    pub hops: usize,
-    /// Disk for blocks that belong here, bytes. Only for a new datastore.
-    pub store_size: u64,
-    /// Disk for copies left by traffic, bytes. Only for a new datastore.
-    pub cache_size: u64,
-    /// Whether the datastore takes its disk space as it fills, instead of at once.
-    pub sparse: bool,
-    /// Whether private and loopback addresses that strangers advertise are dialled, for test networks.
-    pub allow_private: bool,
-    /// Whether two hops of a circuit must be in different networks also on loopback and private addresses.
-    pub strict_private: bool,
-    /// Bounds for connections from strangers.
-    pub gate: GateSettings,
-}
-
-impl NodeConfig {
-    /// The defaults, for a node in `folder` that listens nowhere and knows nobody.
-    #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            passphrase: None,
-            network: Network::MAIN.to_owned(),
-            listen: Vec::new(),
-            advertise: Vec::new(),
-            dial_from: Vec::new(),
-            seeds: Vec::new(),
-            services: Services::ALL,
-            links: 128,
-            queues: 256 << 20,
-            hops: 3,
-            store_size: 8 << 30,
-            cache_size: 2 << 30,
-            sparse: false,
-            allow_private: false,
-            strict_private: false,
-            gate: GateSettings::default(),
-        }
-    }
-}
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +108,8 @@ pub struct NodeHandle {
     store: Arc<StorePool<Datastore>>,
     state: Arc<State>,
     desk: Arc<Desk>,
+    own: Arc<Own>,
+    mapping: watch::Sender<Mapping>,
     core: Option<JoinHandle<Core>>,
     listening: Vec<SocketAddr>,
 }
@@ -179,6 +131,16 @@ pub struct NodeStatus {
     pub jobs: usize,
     /// Bytes queued for all links.
     pub queued: usize,
+    /// What it offers to others at present.
+    pub services: Services,
+    /// What was moved this month, and what may still be.
+    pub month: MonthStatus,
+    /// How port mapping stands.
+    pub mapping: Mapping,
+    /// What it publishes as its addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether its owner said what to publish.
+    pub announced: bool,
     /// What was asked of the datastore.
     pub store: StoreCounts,
     /// How full the datastore is.
@@ -235,6 +197,11 @@ impl NodeHandle {
             core: report.status,
             jobs: self.jobs.len(),
             queued: self.net.registry.queued(),
+            services: self.net.descriptor().services,
+            month: self.net.bandwidth.status(),
+            mapping: self.mapping.borrow().clone(),
+            addresses: self.net.descriptor().addresses.clone(),
+            announced: self.own.is_announced(),
             store: self.store.counts(),
             disk: self.store.backend().store().stats(),
             rejections: self.net.gate.rejections(),
@@ -278,6 +245,34 @@ impl NodeHandle {
             addresses,
         });
         Ok(())
+    }
+
+    /// What can be changed while the node runs.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            services: self.own.services(),
+            bandwidth: self.net.bandwidth.limits(),
+            links: self.net.kept_links(),
+            access: self.net.access(),
+        }
+    }
+
+    /// Changes it, at once and until the node ends.
+    pub fn change(&self, settings: &Settings) {
+        let net = &self.net;
+        if settings.bandwidth != net.bandwidth.limits() {
+            net.bandwidth.set_limits(net.clock.now(), settings.bandwidth);
+        }
+        if settings.links != net.kept_links() {
+            net.set_kept_links(settings.links);
+            self.desk.set_max_links(&net.core, settings.links);
+        }
+        if settings.access != net.access() {
+            net.set_access(settings.access.clone());
+            self.desk.set_access(&net.core, settings.access.clone());
+        }
+        self.own.set_services(settings.services);
     }
 
     /// The number of other nodes that are linked, to watch.
@@ -329,11 +324,13 @@ impl NodeHandle {
         tokio::task::spawn_blocking(move || {
             let saved = core.map_or(Ok(()), |core| state.remember(&remembered(&core)));
             let replays = state.remember_replays(&net.replays());
+            let counted = state.remember_traffic(&net.bandwidth.volume());
             // The tasks have ended, so nobody else holds it; were it otherwise, its drop would lose nothing.
             if let Some(datastore) = Arc::into_inner(store).and_then(StorePool::into_backend) {
                 datastore.into_store().close()?;
             }
             saved?;
+            counted?;
             Ok(replays?)
         })
         .await
@@ -373,6 +370,7 @@ struct Opened {
     secrets: NodeSecrets,
     remembered: Remembered,
     replays: ReplayCache,
+    traffic: Option<Volume>,
     store: Store,
 }
 
@@ -380,6 +378,7 @@ fn open(config: &NodeConfig, network: &Network) -> Result<Opened, StartError> {
     let state = State::open(&config.folder, config.passphrase.as_ref())?;
     let secrets = NodeSecrets::new(state.identity()?);
     let (remembered, replays) = (state.remembered(network)?, state.replays()?);
+    let traffic = state.traffic()?;
     let options = Options {
         geometry: Geometry::for_quota(config.store_size, config.cache_size)?,
         location: secrets.id().location(),
@@ -400,6 +399,7 @@ fn open(config: &NodeConfig, network: &Network) -> Result<Opened, StartError> {
         secrets,
         remembered,
         replays,
+        traffic,
         store,
     })
 }
@@ -448,15 +448,17 @@ impl Node {
             secrets,
             remembered,
             replays,
+            traffic,
             store,
         } = opened?;
         // Before the first task: from here on only a port can be in the way.
         let (listeners, listening) = listen(&config.listen)?;
         let seed = random_seed().map_err(StateError::Random)?;
         let clock = Clock::start();
+        let addresses = Addresses::new(&config.advertise, &listening);
         let descriptor = secrets.sign(
             Statement {
-                addresses: published(&config.advertise, &listening),
+                addresses: addresses.published(),
                 services: config.services,
                 published: clock.wall().0,
                 ..secrets.statement()
@@ -475,6 +477,12 @@ impl Node {
             gate: config.gate.clone(),
             links: config.links,
             queues: config.queues,
+            bandwidth: Bandwidth::new(
+                clock.now(),
+                config.bandwidth,
+                traffic.unwrap_or_else(|| Volume::new(Month::of(clock.wall()))),
+            ),
+            access: config.access.clone(),
             core: Arc::clone(&core),
             seed,
         });
@@ -486,6 +494,8 @@ impl Node {
                 topology: TopologySettings {
                     max_links: config.links,
                     allow_private: config.allow_private,
+                    access: config.access.clone(),
+                    port: addresses.port(),
                     seeds,
                     ..TopologySettings::default()
                 },
@@ -511,21 +521,30 @@ impl Node {
                 let _ = answers.push_reserved(CoreInput::Store(ticket, answer));
             },
         );
+        let desk = Arc::<Desk>::default();
         let node = NodeHandle {
             jobs: Jobs::new(core),
             store: Arc::new(store),
             state: Arc::new(state),
-            desk: Arc::default(),
+            own: Arc::new(Own::new(Arc::clone(&net), Arc::clone(&desk), addresses)),
+            mapping: watch::Sender::new(Mapping::Off),
+            desk,
             core: None,
             listening,
             net,
         };
-        Ok(node.run(machine, listeners, unresolved))
+        Ok(node.run(machine, listeners, unresolved, config.port_mapping))
     }
 }
 
 impl NodeHandle {
-    fn run(mut self, core: Core, listeners: Vec<TcpListener>, unresolved: Vec<NodeReference>) -> Self {
+    fn run(
+        mut self,
+        core: Core,
+        listeners: Vec<TcpListener>,
+        unresolved: Vec<NodeReference>,
+        map_port: bool,
+    ) -> Self {
         let net = &self.net;
         let (store, jobs, desk) = (
             Arc::clone(&self.store),
@@ -541,11 +560,33 @@ impl NodeHandle {
             Arc::clone(net),
             Arc::clone(&self.state),
             Arc::clone(&self.desk),
+            Arc::clone(&self.own),
             unresolved,
         );
         net.tasks.spawn(upkeep.run());
+        if let Some((inside, port)) = portmap::candidate(&self.listening).filter(|_| map_port) {
+            let router = Arc::new(Router::of_this_network(inside, port));
+            net.tasks
+                .spawn(portmap::keep(router, net.stop.clone(), self.mapping.clone()));
+            net.tasks.spawn(follow(
+                Arc::clone(&self.own),
+                self.mapping.subscribe(),
+                net.stop.clone(),
+            ));
+        }
         tracing::info!(node = %self.id(), listening = ?self.listening, "node started");
         self
+    }
+}
+
+/// Publishes the address that the router gives this node, as long as it does.
+async fn follow(own: Arc<Own>, mut mapping: watch::Receiver<Mapping>, stop: CancellationToken) {
+    while let Some(Ok(())) = stop.run_until_cancelled(mapping.changed()).await {
+        let outside = match &*mapping.borrow_and_update() {
+            Mapping::Open { outside, .. } => Some(*outside),
+            Mapping::Off | Mapping::Asking | Mapping::Refused(_) => None,
+        };
+        own.set_mapped(outside);
     }
 }
 
@@ -577,17 +618,4 @@ fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>
         listeners.push(listener);
     }
     Ok((listeners, bound))
-}
-
-/// What a node publishes: what its operator says, or where it listens as far as others can use that.
-fn published(advertise: &[SocketAddr], listening: &[SocketAddr]) -> Vec<SocketAddr> {
-    if advertise.is_empty() {
-        listening
-            .iter()
-            .filter(|address| !address.ip().is_unspecified())
-            .copied()
-            .collect()
-    } else {
-        advertise.to_vec()
-    }
 }

@@ -2,16 +2,20 @@
 //!
 //! Deliberately absent: anything about what is being fetched or inserted. Peers and requests never stand together (log policy).
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use warren_keys::{BLOCK_SIZE, base64};
 
 use crate::{
+    config::{ByteLimit, ByteRate, Config},
     control::server::Overseer,
     http::Refusals,
     node::{NodeHandle, NodeStopped},
     proxy,
+    reach::Reach,
+    settings::{Change, Document, Live},
+    standing::Standing,
 };
 
 /// A node's state, as shown to its user.
@@ -20,6 +24,7 @@ pub struct Overview {
     node: Arc<NodeHandle>,
     network: String,
     refusals: Refusals,
+    settings: Arc<Live>,
 }
 
 /// `warren status --json` and `GET /v1/status`.
@@ -33,10 +38,16 @@ pub struct Status {
     pub references: Vec<String>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
+    /// How it stands in the network.
+    pub standing: Standing,
+    /// Whether and where others reach it.
+    pub reach: Reach,
     /// Where it listens.
     pub listening: Vec<String>,
     /// Links that are up.
     pub links: usize,
+    /// Links that it looks for.
+    pub missing_links: usize,
     /// Nodes that it knows of.
     pub known_nodes: usize,
     /// Own circuits that are ready.
@@ -49,6 +60,12 @@ pub struct Status {
     pub store: Region,
     /// The cache region.
     pub cache: Region,
+    /// What it offers to others at present.
+    pub services: Offered,
+    /// What its links may move.
+    pub limits: Limits,
+    /// What they moved this month.
+    pub month: Month,
     /// Requests taken from neighbours, and inserts.
     pub routed: u64,
     /// Requests and inserts carried out for circuits that end here.
@@ -62,6 +79,41 @@ pub struct Status {
     /// What is wrong with this machine, in words; empty when all is well.
     #[serde(default)]
     pub problems: Vec<String>,
+}
+
+/// What a node offers to others.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Offered {
+    /// Carries circuits.
+    pub relay: bool,
+    /// Routes requests for circuits that end at it.
+    pub exit: bool,
+    /// Keeps blocks.
+    pub store: bool,
+}
+
+/// What a node's links may move.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes a second to others.
+    pub up: ByteRate,
+    /// Bytes a second from others.
+    pub down: ByteRate,
+    /// Bytes in a calendar month, both directions.
+    pub monthly: ByteLimit,
+    /// Links at once.
+    pub links: usize,
+}
+
+/// What a node's links have moved in a calendar month (UTC).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Month {
+    /// Which, `2026-11`.
+    pub month: String,
+    /// Bytes to others.
+    pub up_bytes: u64,
+    /// Bytes from others.
+    pub down_bytes: u64,
 }
 
 /// One region of the datastore.
@@ -92,6 +144,16 @@ impl Overview {
             node,
             network,
             refusals: Refusals::default(),
+            settings: Arc::new(Live::new(Config::default(), None)),
+        }
+    }
+
+    /// The same of a node that was started with the configuration in `file`: its settings can be changed and saved.
+    #[must_use]
+    pub fn with_config(self, file: &Path, config: Config) -> Self {
+        Self {
+            settings: Arc::new(Live::new(config, Some(file))),
+            ..self
         }
     }
 
@@ -112,19 +174,39 @@ impl Overview {
             capacity_bytes: stats.slots * BLOCK_SIZE as u64,
         };
         let router = &status.core.router;
+        let settings = self.node.settings();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: self.network.clone(),
             references: self.node.references().iter().map(ToString::to_string).collect(),
             uptime_seconds: status.uptime.as_secs(),
+            standing: Standing::of(&status.core, status.month.allowance, status.uptime),
+            reach: Reach::of(&status),
             listening: status.listening.iter().map(ToString::to_string).collect(),
             links: status.core.links.len(),
+            missing_links: status.core.missing_links,
             known_nodes: status.core.known_nodes,
             circuits_ready: status.core.circuits_ready,
             jobs: status.jobs,
             queued_bytes: status.queued,
             store: region(status.disk.store),
             cache: region(status.disk.cache),
+            services: Offered {
+                relay: status.services.relay,
+                exit: status.services.exit,
+                store: status.services.store,
+            },
+            limits: Limits {
+                up: ByteRate(settings.bandwidth.up),
+                down: ByteRate(settings.bandwidth.down),
+                monthly: ByteLimit(settings.bandwidth.monthly),
+                links: settings.links,
+            },
+            month: Month {
+                month: status.month.month,
+                up_bytes: status.month.up,
+                down_bytes: status.month.down,
+            },
             routed: router.requests + router.inserts,
             exit: router.exit_fetches + router.exit_inserts,
             waits: status.core.open.waits,
@@ -162,6 +244,21 @@ impl Overseer for Overview {
 
     async fn peers(&self) -> Result<serde_json::Value, NodeStopped> {
         Ok(serde_json::json!(Overview::peers(self).await?))
+    }
+
+    fn settings(&self) -> Document {
+        self.settings.show()
+    }
+
+    async fn change(&self, change: Change) -> Result<Document, String> {
+        let (settings, node) = (Arc::clone(&self.settings), Arc::clone(&self.node));
+        let changing = move || {
+            settings.change(&node, &change)?;
+            Ok(settings.show())
+        };
+        tokio::task::spawn_blocking(changing)
+            .await
+            .map_err(|_| "the change failed inside the program; the log has more".to_owned())?
     }
 
     async fn add_peer(&self, reference: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@
 //! <data folder>/state/identity  sealed: the identity's seed
 //! <data folder>/state/network   sealed: pinned entries and signed descriptors
 //! <data folder>/state/replays   sealed: link handshakes answered lately
+//! <data folder>/state/traffic   sealed: bytes moved in the present month
 //! <data folder>/store/          the datastore
 //! ```
 //!
@@ -32,6 +33,8 @@ use warren_proto::{
 use warren_storage::{Error, Folder, KeyFile, MasterKey, Passphrase, SealedFile};
 use zeroize::Zeroizing;
 
+use crate::net::bandwidth::volume::Volume;
+
 /// The key file's name in the data folder.
 pub const KEY_FILE: &str = "node.key";
 const STATE_FOLDER: &str = "state";
@@ -39,6 +42,7 @@ const STORE_FOLDER: &str = "store";
 const IDENTITY: &str = "identity";
 const NETWORK: &str = "network";
 const REPLAYS: &str = "replays";
+const TRAFFIC: &str = "traffic";
 
 /// First byte of both files' content.
 const VERSION: u8 = 1;
@@ -100,6 +104,7 @@ pub(crate) struct State {
     identity: SealedFile,
     network: SealedFile,
     replays: SealedFile,
+    traffic: SealedFile,
 }
 
 impl State {
@@ -124,7 +129,8 @@ impl State {
         Ok(Self {
             identity: SealedFile::new(files.clone(), IDENTITY, &master)?,
             network: SealedFile::new(files.clone(), NETWORK, &master)?,
-            replays: SealedFile::new(files, REPLAYS, &master)?,
+            replays: SealedFile::new(files.clone(), REPLAYS, &master)?,
+            traffic: SealedFile::new(files, TRAFFIC, &master)?,
             folder: folder.to_owned(),
             master,
         })
@@ -184,6 +190,20 @@ impl State {
     /// Replaces the saved handshakes; blocking.
     pub(crate) fn remember_replays(&self, replays: &ReplayCache) -> Result<(), StateError> {
         Ok(self.replays.write(&replays.to_bytes())?)
+    }
+
+    /// What was moved in the month of the last count. A damaged file counts as none: a month's count is not worth a node that does
+    /// not start.
+    pub(crate) fn traffic(&self) -> Result<Option<Volume>, StateError> {
+        match self.traffic.read() {
+            Err(Error::Damaged { .. }) => Ok(None),
+            other => Ok(other?.and_then(|bytes| Volume::decode(&bytes))),
+        }
+    }
+
+    /// Replaces the saved count; blocking.
+    pub(crate) fn remember_traffic(&self, volume: &Volume) -> Result<(), StateError> {
+        Ok(self.traffic.write(&volume.encode())?)
     }
 
     fn read(
@@ -275,6 +295,7 @@ mod tests {
     use warren_proto::descriptor::{Services, Statement};
 
     use super::*;
+    use crate::net::bandwidth::volume::Month;
 
     fn remembered(network: &Network) -> Remembered {
         let key = |seed| IdentityKey::from_seed(&Seed::from_bytes([seed; 32]));
@@ -317,6 +338,10 @@ mod tests {
         assert_eq!(read.entries, saved.entries);
         assert_eq!(read.descriptors, saved.descriptors);
         assert_eq!(state.identity().unwrap().id(), identity);
+        assert_eq!(state.traffic().unwrap(), None);
+        let volume = Volume::new(Month::of(WallTime(1_800_000_000)));
+        state.remember_traffic(&volume).unwrap();
+        assert_eq!(state.traffic().unwrap(), Some(volume));
         // Descriptors are signed for one network.
         assert!(
             state

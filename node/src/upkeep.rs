@@ -1,5 +1,5 @@
-//! What a running node does by the clock: saves what it knows of the network, signs its descriptor anew, looks up the seeds that
-//! are named by host, and says when the clock itself is wrong.
+//! What a running node does by the clock: saves what it knows of the network and has counted, has its descriptor signed anew,
+//! keeps to the month's volume, looks up the seeds that are named by host, and says when the clock itself is wrong.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -8,23 +8,31 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::lookup_host, time::sleep};
+use tokio::{
+    net::lookup_host,
+    time::{interval, sleep},
+};
 use warren_proto::{
     core::api::DialTarget,
-    descriptor::{Host, NodeReference, Statement, is_due, next_date},
+    descriptor::{Host, NodeReference},
 };
 
 use crate::{
     core_task::Desk,
-    net::Net,
+    net::{
+        Net,
+        bandwidth::volume::{Allowance, Month, Volume},
+    },
+    own::Own,
     state::{Remembered, State},
 };
 
 /// How often the clock is looked at. Coarse: a crash loses what was learned in this time, and the network tells it again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often this machine's clock is compared with those of others.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often others' view of this node is looked at: its address, so that a node that can be reached says so soon after it has joined,
+/// and its clock.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Addresses of one name that are tried.
 const MAX_RESOLVED: usize = 8;
@@ -33,11 +41,13 @@ pub(crate) struct Upkeep {
     net: Arc<Net>,
     state: Arc<State>,
     desk: Arc<Desk>,
+    own: Arc<Own>,
     unresolved: Vec<NodeReference>,
     /// What was said last about the clock.
     clock_is_wrong: bool,
     /// Of what was saved last.
     saved: Option<u64>,
+    counted: Option<Volume>,
 }
 
 impl Upkeep {
@@ -45,15 +55,18 @@ impl Upkeep {
         net: Arc<Net>,
         state: Arc<State>,
         desk: Arc<Desk>,
+        own: Arc<Own>,
         unresolved: Vec<NodeReference>,
     ) -> Self {
         Self {
             net,
             state,
             desk,
+            own,
             unresolved,
             clock_is_wrong: false,
             saved: None,
+            counted: None,
         }
     }
 
@@ -64,30 +77,46 @@ impl Upkeep {
         stop.run_until_cancelled(async {
             loop {
                 self.resolve().await;
-                self.watch_clock().await;
-                self.renew();
+                self.watch(INTERVAL).await;
+                self.own.renew();
+                self.save_traffic().await;
                 self.save().await;
             }
         })
         .await;
     }
 
-    /// Until [`INTERVAL`] has passed, says when this machine's clock turns out to be wrong, and when it is right again.
-    async fn watch_clock(&mut self) {
-        let mut passed = Duration::ZERO;
-        while passed < INTERVAL {
-            sleep(CLOCK_INTERVAL).await;
-            passed += CLOCK_INTERVAL;
-            let wrong = self.net.wrong_clock();
-            match wrong {
-                Some(wrong) if !self.clock_is_wrong => tracing::warn!("{wrong}"),
-                None if self.clock_is_wrong => {
-                    tracing::warn!("this machine's clock agrees with those of the other nodes again");
-                }
-                _ => {}
+    /// Looks after the month's volume, and how others see this node, for so long.
+    async fn watch(&mut self, time: Duration) {
+        let end = sleep(time);
+        tokio::pin!(end);
+        let mut look = interval(LOOK);
+        loop {
+            self.review();
+            tokio::select! {
+                () = &mut end => return,
+                () = self.net.bandwidth.changed.notified() => continue,
+                _ = look.tick() => {}
             }
-            self.clock_is_wrong = wrong.is_some();
+            self.look_at_clock();
+            // Fails only when the node stops.
+            if let Ok(seen) = self.desk.seen(&self.net.core).await {
+                self.own.set_seen(seen);
+            }
         }
+    }
+
+    /// Says when this machine's clock turns out to be wrong, and when it is right again.
+    fn look_at_clock(&mut self) {
+        let wrong = self.net.wrong_clock();
+        match wrong {
+            Some(wrong) if !self.clock_is_wrong => tracing::warn!("{wrong}"),
+            None if self.clock_is_wrong => {
+                tracing::warn!("this machine's clock agrees with those of the other nodes again");
+            }
+            _ => {}
+        }
+        self.clock_is_wrong = wrong.is_some();
     }
 
     async fn resolve(&mut self) {
@@ -116,18 +145,38 @@ impl Upkeep {
         self.unresolved = later;
     }
 
-    fn renew(&self) {
-        let (now, old) = (self.net.clock.wall(), self.net.descriptor());
-        if !is_due(now, old.published) {
+    /// Keeps to what the month's volume allows.
+    fn review(&self) {
+        let month = Month::of(self.net.clock.wall());
+        let allowance = self.net.bandwidth.review(month);
+        if !self.own.set_allowance(allowance) {
             return;
         }
-        let statement = Statement {
-            published: next_date(now, old.published),
-            ..Statement::clone(&old)
-        };
-        let descriptor = self.net.secrets.sign(statement, &self.net.network);
-        self.net.set_descriptor(Arc::new(descriptor.clone()));
-        self.desk.set_descriptor(&self.net.core, descriptor);
+        match allowance {
+            Allowance::Full => tracing::info!("the month's volume allows everything again"),
+            Allowance::Own => tracing::warn!(
+                "the month's volume is used up but for the part that is kept for this node's own user: nothing is done for others until \
+                 the month ends or the limit is raised (warren set monthly …)"
+            ),
+            Allowance::Nothing => tracing::warn!(
+                "the month's volume is used up: no links until the month ends or the limit is raised (warren set monthly …)"
+            ),
+        }
+    }
+
+    /// The count of a month that a crash loses is what was moved since the last save.
+    async fn save_traffic(&mut self) {
+        let volume = self.net.bandwidth.volume();
+        if self.counted == Some(volume) {
+            return;
+        }
+        let state = Arc::clone(&self.state);
+        let written = tokio::task::spawn_blocking(move || state.remember_traffic(&volume));
+        match written.await {
+            Ok(Ok(())) => self.counted = Some(volume),
+            Ok(Err(error)) => tracing::warn!(%error, "the month's count of traffic cannot be saved"),
+            Err(_) => tracing::warn!("saving the month's count of traffic failed inside the program"),
+        }
     }
 
     async fn save(&mut self) {

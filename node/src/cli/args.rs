@@ -42,6 +42,8 @@ pub enum Command {
     Status,
     /// Show the running node's links, or introduce it to another node.
     Peers(PeersArgs),
+    /// Show or change what the running node does for others and what it may use.
+    Set(SetArgs),
     /// Destroy the key of this node's storage: everything in it becomes unreadable at once.
     Wipe(WipeArgs),
     /// Run a private network of eight nodes on this machine and send a file through it.
@@ -73,6 +75,9 @@ pub struct RunArgs {
     /// Reference of a node to learn the network from, beside those in the configuration; may be given again.
     #[arg(long = "seed", value_name = "REFERENCE")]
     pub seeds: Vec<String>,
+    /// File of such references, one a line, with comments after a "#"; may be given again.
+    #[arg(long = "seeds", value_name = "FILE")]
+    pub seed_files: Vec<PathBuf>,
     /// Log filter, for example "info" or "warren_node=debug".
     #[arg(long, value_name = "FILTER", env = "WARREN_LOG", default_value = "info")]
     pub log: String,
@@ -148,6 +153,32 @@ pub struct PeersArgs {
     #[arg(long, value_name = "REFERENCE")]
     pub add: Option<String>,
 }
+
+/// `warren set`
+#[derive(Args, Debug)]
+#[command(after_help = SETTINGS)]
+pub struct SetArgs {
+    /// What to change; all settings are shown without it.
+    pub name: Option<String>,
+    /// To what.
+    #[arg(value_name = "VALUE", requires = "name")]
+    pub values: Vec<String>,
+    /// Take the values out of a list instead of adding them.
+    #[arg(long, requires = "name")]
+    pub remove: bool,
+    /// Write it to the configuration too; otherwise it holds until the node ends.
+    #[arg(long, requires = "name")]
+    pub save: bool,
+}
+
+const SETTINGS: &str = "Settings:\n  \
+relay, exit, store       on or off: carry circuits, ask for circuits that end here, keep blocks\n  \
+up, down                 bytes a second for all links together: 500KiB/s, or unlimited\n  \
+monthly                  bytes in a calendar month (UTC), both directions: 500GiB, or unlimited\n  \
+links                    most links at once\n  \
+allow, deny              ranges of addresses and identities of nodes; values are added to the list, or with --remove taken out\n\n\
+Examples:\n  warren set relay off\n  warren set up 500KiB/s --save\n  warren set deny 203.0.113.0/24\n  \
+warren set deny 203.0.113.0/24 --remove";
 
 /// `warren wipe`
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! The command line: one module for each command or pair of commands, and what they share.
 //!
-//! `warren put`, `get`, `status` and `peers` talk to a running node over its control interface; `run` and `demo` are nodes; `init`, `wipe` and
+//! `warren put`, `get`, `status`, `peers` and `set` talk to a running node over its control interface; `run` and `demo` are nodes; `init`, `wipe` and
 //! `store` work on the data directory of a node that is not running.
 
 pub mod args;
@@ -10,6 +10,7 @@ mod inspect;
 mod keygen;
 mod outcome;
 mod run;
+mod set;
 mod setup;
 mod status;
 mod terminal;
@@ -56,6 +57,7 @@ async fn dispatch(terminal: Terminal, cli: Cli) -> Result<(), Failure> {
         Command::Keygen => keygen::keygen(terminal),
         Command::Status => status::status(terminal, &data_dir()?).await,
         Command::Peers(args) => status::peers(terminal, &data_dir()?, args).await,
+        Command::Set(args) => set::set(terminal, &data_dir()?, args).await,
         Command::Wipe(args) => setup::wipe(terminal, &data_dir()?, &args),
         Command::Demo(args) => demo::demo(terminal, args).await,
         Command::Store(args) => inspect::store(terminal, &data_dir()?, &args),

@@ -18,9 +18,9 @@ use warren_proto::descriptor::{NodeReference, Services};
 use super::{Failure, args::RunArgs, setup, terminal::Terminal};
 use crate::{
     client::Client,
-    config::{CONFIG_FILE, Config},
+    config::{CONFIG_FILE, Config, access, seeds},
     control::Control,
-    node::{Node, NodeConfig, NodeHandle},
+    node::{BandwidthLimits, Node, NodeConfig, NodeHandle},
     overview::Overview,
     proxy,
 };
@@ -45,12 +45,16 @@ pub(super) fn start_log(filter: &str) -> Result<(), Failure> {
 /// # Errors
 /// A seed that is not a node reference.
 pub(super) fn node_config(config: &Config, data_dir: PathBuf) -> Result<NodeConfig, Failure> {
-    let seeds = config
+    let mut seeds = config
         .node
         .seeds
         .iter()
         .map(|text| reference(text))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    if !config.node.seeds_file.as_os_str().is_empty() {
+        let path = data_dir.join(&config.node.seeds_file);
+        seeds.extend(seeds::read(&path).map_err(Failure::usage)?);
+    }
     let bounded = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     Ok(NodeConfig {
         network: config.node.network.clone(),
@@ -65,6 +69,14 @@ pub(super) fn node_config(config: &Config, data_dir: PathBuf) -> Result<NodeConf
         },
         links: usize::from(config.limits.links),
         queues: bounded(config.limits.queues.0),
+        bandwidth: BandwidthLimits {
+            up: config.limits.up.0,
+            down: config.limits.down.0,
+            monthly: config.limits.monthly.0,
+        },
+        access: access::access(&config.access.allow, &config.access.deny)
+            .map_err(|(field, problem)| Failure::usage(format!("{field} {problem}")))?,
+        port_mapping: config.node.port_mapping,
         hops: usize::from(config.circuits.hops),
         store_size: config.store.size.0,
         cache_size: config.store.cache.0,
@@ -97,6 +109,11 @@ pub(super) async fn run(terminal: Terminal, data_dir: PathBuf, args: RunArgs) ->
     for seed in &args.seeds {
         node_config.seeds.push(reference(seed)?);
     }
+    for path in &args.seed_files {
+        node_config
+            .seeds
+            .extend(seeds::read(path).map_err(Failure::usage)?);
+    }
     node_config.passphrase = setup::passphrase_for(terminal, &data_dir)?;
     if config.circuits.hops < 2 {
         tracing::warn!(
@@ -109,7 +126,8 @@ pub(super) async fn run(terminal: Terminal, data_dir: PathBuf, args: RunArgs) ->
     let node = Node::start(node_config).await.map_err(Failure::new)?;
     let node = Arc::new(node);
     let client = Client::new(node.jobs(), data_dir.clone()).with_neighbours(node.neighbours());
-    let overview = Overview::new(Arc::clone(&node), config.node.network.clone());
+    let overview =
+        Overview::new(Arc::clone(&node), config.node.network.clone()).with_config(&path, config.clone());
 
     let control = Control::bind(config.control.listen, data_dir.clone())
         .await

@@ -6,7 +6,7 @@ use super::{Failure, args::PeersArgs, terminal::Terminal};
 use crate::{
     config::ByteSize,
     control::ControlClient,
-    overview::{Peer, Status},
+    overview::{Offered, Peer, Status},
 };
 
 /// Shows how the running node is doing.
@@ -24,11 +24,15 @@ pub(super) async fn status(terminal: Terminal, data_dir: &Path) -> Result<(), Fa
             "running for",
             format!("{:?}", Duration::from_secs(status.uptime_seconds)),
         ),
+        ("standing", status.standing.text.clone()),
+        ("from outside", status.reach.text.clone()),
         ("listening on", status.listening.join(", ")),
         (
             "links",
             format!("{} (of {} nodes known)", status.links, status.known_nodes),
         ),
+        ("offers", offers(&status.services)),
+        ("this month", this_month(&status)),
         ("circuits ready", status.circuits_ready.to_string()),
         ("transfers", status.jobs.to_string()),
         (
@@ -77,6 +81,36 @@ pub(super) async fn status(terminal: Terminal, data_dir: &Path) -> Result<(), Fa
     Ok(())
 }
 
+fn offers(services: &Offered) -> String {
+    let all = [
+        ("relay", services.relay),
+        ("exit", services.exit),
+        ("store", services.store),
+    ];
+    let on: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    if on.is_empty() {
+        "nothing to others".to_owned()
+    } else {
+        on.join(", ")
+    }
+}
+
+fn this_month(status: &Status) -> String {
+    let (month, limits) = (&status.month, &status.limits);
+    let moved = ByteSize(month.up_bytes.saturating_add(month.down_bytes));
+    let of = match limits.monthly.0 {
+        Some(limit) => format!(" of {}", ByteSize(limit)),
+        None => String::new(),
+    };
+    let (up, down) = (ByteSize(month.up_bytes), ByteSize(month.down_bytes));
+    let mut text = format!("{moved}{of} ({up} up, {down} down)");
+    if limits.up.0.is_some() || limits.down.0.is_some() {
+        // Writing to a String does not fail.
+        let _ = write!(text, "; at most {} up, {} down", limits.up, limits.down);
+    }
+    text
+}
+
 /// Shows the running node's links, or introduces it to another node.
 ///
 /// # Errors
@@ -92,7 +126,8 @@ pub(super) async fn peers(terminal: Terminal, data_dir: &Path, args: PeersArgs) 
         return Ok(());
     }
     let peers: Vec<Peer> = node.get("/v1/peers").await?;
-    let mut text = format!("{} links", peers.len());
+    let status: Status = node.get("/v1/status").await?;
+    let mut text = format!("{} links; {}", peers.len(), status.standing.text);
     for peer in &peers {
         let direction = if peer.dialled { "to  " } else { "from" };
         let time = peer

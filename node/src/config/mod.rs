@@ -5,6 +5,10 @@
 //!
 //! Deliberately not here: secrets, and anything that the node learns by itself. Those are in sealed state files.
 
+pub(crate) mod access;
+mod limit;
+pub(crate) mod save;
+pub mod seeds;
 mod size;
 
 use std::{
@@ -16,7 +20,11 @@ use std::{
 use serde::Deserialize;
 use warren_proto::{descriptor::NodeReference, network::Network};
 
+pub use limit::{ByteLimit, ByteRate};
+pub use save::SaveError;
 pub use size::ByteSize;
+
+use crate::node::{MAX_RATE, MIN_MONTHLY, MIN_RATE};
 
 /// File name of the configuration inside the data directory.
 pub const CONFIG_FILE: &str = "warren.toml";
@@ -44,6 +52,8 @@ pub struct Config {
     pub services: ServiceSection,
     /// Bounds.
     pub limits: LimitSection,
+    /// Whom to have links with.
+    pub access: AccessSection,
     /// The HTTP proxy.
     pub proxy: ProxySection,
     /// The control interface for the command line.
@@ -64,6 +74,10 @@ pub struct NodeSection {
     pub dial_from: Vec<IpAddr>,
     /// References of nodes to learn the network from.
     pub seeds: Vec<String>,
+    /// A file with more of them, one a line; empty for none. A relative path begins at the data directory.
+    pub seeds_file: PathBuf,
+    /// Whether to ask the router of the local network to let others in (UPnP, PCP, NAT-PMP).
+    pub port_mapping: bool,
     /// Whether to connect to loopback and private addresses that strangers advertise.
     pub allow_private: bool,
 }
@@ -76,6 +90,8 @@ impl Default for NodeSection {
             advertise: Vec::new(),
             dial_from: Vec::new(),
             seeds: Vec::new(),
+            seeds_file: PathBuf::new(),
+            port_mapping: true,
             allow_private: false,
         }
     }
@@ -150,6 +166,12 @@ pub struct LimitSection {
     pub links: u16,
     /// Memory for queued traffic.
     pub queues: ByteSize,
+    /// What may be sent to other nodes.
+    pub up: ByteRate,
+    /// What may be received from other nodes.
+    pub down: ByteRate,
+    /// What may be sent and received, together, in a calendar month (UTC).
+    pub monthly: ByteLimit,
 }
 
 impl Default for LimitSection {
@@ -157,8 +179,21 @@ impl Default for LimitSection {
         Self {
             links: 128,
             queues: ByteSize(256 << 20),
+            up: ByteRate(None),
+            down: ByteRate(None),
+            monthly: ByteLimit(None),
         }
     }
+}
+
+/// `[access]`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSection {
+    /// With any entry, only who matches one: ranges of addresses, or identities of nodes.
+    pub allow: Vec<String>,
+    /// Nobody who matches one; wins over `allow`.
+    pub deny: Vec<String>,
 }
 
 /// `[proxy]`
@@ -279,7 +314,11 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// The field, and what is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         if let Err(error) = self.node.network.parse::<Network>() {
             return Err(("node.network", format!("is not valid: {error}")));
         }
@@ -326,12 +365,8 @@ impl Config {
                 return Err((field, format!("is {size}; the least is {}", ByteSize(MIN_REGION))));
             }
         }
-        if self.limits.links < 8 {
-            return Err((
-                "limits.links",
-                "must be at least 8; with fewer the ring falls apart".to_owned(),
-            ));
-        }
+        self.limits.check()?;
+        access::access(&self.access.allow, &self.access.deny)?;
         if self.limits.queues.0 < 16 << 20 {
             return Err(("limits.queues", "must be at least 16 MiB".to_owned()));
         }
@@ -347,6 +382,42 @@ impl Config {
         }
         if !self.control.listen.ip().is_loopback() {
             return Err(("control.listen", "must be a loopback address".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl LimitSection {
+    /// Checks what can be changed at run time too.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.links < 8 {
+            return Err((
+                "limits.links",
+                "must be at least 8; with fewer the ring falls apart".to_owned(),
+            ));
+        }
+        for (field, rate) in [("limits.up", self.up), ("limits.down", self.down)] {
+            if rate.0.is_some_and(|rate| rate < MIN_RATE) {
+                let least = ByteRate(Some(MIN_RATE));
+                return Err((
+                    field,
+                    format!("is {rate}; the least is {least}, below which links break"),
+                ));
+            }
+            if rate.0.is_some_and(|rate| rate > MAX_RATE) {
+                return Err((field, format!("is {rate}; write \"unlimited\" for no limit")));
+            }
+        }
+        if let Some(monthly) = self.monthly.0
+            && monthly < MIN_MONTHLY
+        {
+            let (monthly, least) = (ByteSize(monthly), ByteSize(MIN_MONTHLY));
+            return Err((
+                "limits.monthly",
+                format!(
+                    "is {monthly}; the least is {least}, and keeping 32 links takes some 130 GiB a month"
+                ),
+            ));
         }
         Ok(())
     }

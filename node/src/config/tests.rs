@@ -23,7 +23,7 @@ fn every_line_of_the_example_states_its_default() {
         .filter(|line| line.contains(" = ") && !line.starts_with('#'))
         .count();
     assert_eq!(
-        fields, 20,
+        fields, 27,
         "the example and the structure have the same number of fields"
     );
     assert_eq!(Config::parse(&uncommented, "example").unwrap(), Config::default());
@@ -52,6 +52,11 @@ fn an_unknown_field_is_named_with_its_line() {
 fn a_wrong_type_is_named_with_its_line() {
     let message = error("[circuits]\nhops = \"three\"\n");
     assert!(message.contains("line 2"), "{message}");
+    let message = error("[limits]\nlinks = 20\nup = \"fast\"\n");
+    assert!(
+        message.contains("line 3") && message.contains("500 KiB/s"),
+        "{message}"
+    );
     let message = error("[store]\nsize = \"ten gigs\"\n");
     assert!(
         message.contains("line 2") && message.contains("10 GiB"),
@@ -75,6 +80,10 @@ fn impossible_values_say_what_would_be_right() {
             "node.dial_from",
         ),
         ("[limits]\nlinks = 3", "limits.links"),
+        ("[limits]\nup = \"1 KiB/s\"", "limits.up"),
+        ("[limits]\ndown = \"9999 TiB/s\"", "limits.down"),
+        ("[limits]\nmonthly = \"1 MiB\"", "limits.monthly"),
+        ("[access]\ndeny = [\"10.0.0.1/8\"]", "access.deny"),
         ("[limits]\nqueues = \"1 MiB\"", "limits.queues"),
         ("[proxy]\nlisten = \"0.0.0.0:8888\"", "proxy.allow_remote"),
         ("[control]\nlisten = \"192.168.0.4:1\"", "control.listen"),

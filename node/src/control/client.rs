@@ -19,6 +19,7 @@ use super::{
     frames::{self, Kind},
     token::{ControlFile, Token},
 };
+use crate::settings::{Change, Document};
 
 /// Largest JSON answer that is read, bytes: a thousand peers take a tenth of it.
 const MAX_JSON: usize = 4 << 20;
@@ -72,6 +73,19 @@ impl ControlClient {
             reference: reference.to_owned(),
         })?;
         self.send(Method::POST, "/v1/peers", None, body).await.map(drop)
+    }
+
+    /// Changes settings of the running node; returns all of them.
+    ///
+    /// # Errors
+    /// As for [`ControlClient::get`], and what is wrong with the change.
+    pub async fn change(&self, change: &Change) -> Result<Document, ErrorReport> {
+        let answer = self
+            .send(Method::POST, "/v1/settings", None, json(change)?)
+            .await?;
+        let body = limited(answer.into_body()).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| failed(format!("the node's answer is unreadable: {error}")))
     }
 
     /// Begins to fetch a file, and waits so long for one that is not there yet.

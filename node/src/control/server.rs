@@ -35,6 +35,7 @@ use crate::{
     },
     http::{self, Refusals},
     node::NodeStopped,
+    settings::{Change, Document},
 };
 
 /// How often progress is reported: often enough for a bar that moves, far too seldom to cost anything.
@@ -69,6 +70,13 @@ pub trait Overseer: Clone + Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the reference.
     fn add_peer(&self, reference: &str) -> impl Future<Output = Result<(), String>> + Send;
+    /// The document of `GET /v1/settings`.
+    fn settings(&self) -> Document;
+    /// Changes settings; returns all of them.
+    ///
+    /// # Errors
+    /// What is wrong with the change.
+    fn change(&self, change: Change) -> impl Future<Output = Result<Document, String>> + Send;
 }
 
 /// A bound control interface.
@@ -120,6 +128,7 @@ impl Control {
         let router = Router::new()
             .route("/v1/status", get(status::<N, O>))
             .route("/v1/peers", get(peers::<N, O>).post(add_peer::<N, O>))
+            .route("/v1/settings", get(settings::<N, O>).post(change::<N, O>))
             .route("/v1/fetch", post(fetch::<N, O>))
             .route(
                 "/v1/insert",
@@ -225,6 +234,21 @@ async fn add_peer<N: Network, O: Overseer>(State(shared): State<Arc<Shared<N, O>
     };
     match shared.overseer.add_peer(&request.reference).await {
         Ok(()) => axum_json(&serde_json::json!({})),
+        Err(message) => bad_request(message),
+    }
+}
+
+async fn settings<N: Network, O: Overseer>(State(shared): State<Arc<Shared<N, O>>>) -> Response {
+    axum_json(&shared.overseer.settings())
+}
+
+async fn change<N: Network, O: Overseer>(State(shared): State<Arc<Shared<N, O>>>, body: Bytes) -> Response {
+    let change: Change = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => return bad_request(format!("the request is not what this interface takes: {error}")),
+    };
+    match shared.overseer.change(change).await {
+        Ok(settings) => axum_json(&settings),
         Err(message) => bad_request(message),
     }
 }

@@ -32,7 +32,8 @@ const MAX_DIALS: usize = 48;
 
 /// Starts a dial; ends in a link, or in [`CoreInput::DialFailed`].
 pub(crate) fn dial(net: &Arc<Net>, target: Box<DialTarget>) {
-    let Ok(permit) = Arc::clone(&net.dials).try_acquire_owned() else {
+    let permit = Arc::clone(&net.dials).try_acquire_owned().ok();
+    let Some(permit) = permit.filter(|_| !net.registry.is_paused()) else {
         net.tell_core(CoreInput::DialFailed(target.node));
         return;
     };

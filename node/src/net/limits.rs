@@ -87,6 +87,8 @@ pub struct Rejections {
     pub late_handshakes: u64,
     /// Links that ended because the peer sent something invalid.
     pub bad_links: u64,
+    /// Connections closed because the owner does not let their source in.
+    pub denied: u64,
 }
 
 impl Rejections {
@@ -99,6 +101,7 @@ impl Rejections {
             + self.bad_handshakes
             + self.late_handshakes
             + self.bad_links
+            + self.denied
     }
 }
 
@@ -110,6 +113,7 @@ struct Counters {
     bad_handshakes: AtomicU64,
     late_handshakes: AtomicU64,
     bad_links: AtomicU64,
+    denied: AtomicU64,
 }
 
 /// Decides about every incoming connection. One per node, shared by its listeners.
@@ -261,6 +265,11 @@ impl Gate {
         self.counters.crowded.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a connection from where nobody is let in.
+    pub(crate) fn count_denied(&self) {
+        self.counters.denied.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Handshakes in progress.
     pub(crate) fn half_open(&self) -> usize {
         self.lock().half_open
@@ -277,6 +286,7 @@ impl Gate {
             bad_handshakes: read(&self.counters.bad_handshakes),
             late_handshakes: read(&self.counters.late_handshakes),
             bad_links: read(&self.counters.bad_links),
+            denied: read(&self.counters.denied),
         }
     }
 }

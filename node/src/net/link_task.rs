@@ -9,6 +9,7 @@
 //! - Nothing is sealed before the socket can take it: what waits, waits in the machine's fair queue.
 //! - While the core is behind, the link is not read (TCP holds the peer back), but its commands are still taken, so
 //!   that two busy tasks never wait for each other.
+//! - With a bandwidth limit the link waits for its turn before it seals and before it reads, never after.
 //! - Every link that the core has seen `Up` ends in exactly one `LinkDown`; every dial in `Up` or `DialFailed`.
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::{
     io::AsyncWrite,
     net::TcpStream,
@@ -40,6 +41,7 @@ use warren_proto::{
 use super::{
     Net,
     limits::Offence,
+    pacing::Pacer,
     registry::{LinkHandle, Outbox},
 };
 use crate::aead::RingAead;
@@ -51,6 +53,9 @@ const ROUNDS: usize = 2;
 /// Bytes that are sealed at a time for the socket: enough that a system call costs little beside the cipher, little enough
 /// that a frame that comes later and is more urgent does not wait long.
 const WRITE_BATCH: usize = 64 * 1024;
+
+/// Bytes that are read at a time; the machine's buffer has room for about as many.
+const READ_BATCH: usize = 64 * 1024;
 
 /// Bytes that the socket takes beyond what the network takes at once. What waits in it can no longer be overtaken; a batch
 /// or two keep the network busy until this task runs again.
@@ -88,6 +93,9 @@ pub(crate) fn spawn(
         events: Vec::new(),
         outbox: Outbox::default(),
         unsent: BytesMut::new(),
+        unflushed: false,
+        up_pace: Pacer::default(),
+        down_pace: Pacer::default(),
         timer: Box::pin(sleep_until(Instant::now())),
         armed: None,
         up: false,
@@ -116,6 +124,10 @@ struct LinkTask {
     outbox: Outbox,
     /// Sealed records on their way into the socket.
     unsent: BytesMut,
+    /// Whether the machine may hold the beginning of a record, which is no longer queued and not yet sealed.
+    unflushed: bool,
+    up_pace: Pacer,
+    down_pace: Pacer,
     timer: Pin<Box<Sleep>>,
     armed: Option<Time>,
     up: bool,
@@ -126,6 +138,8 @@ impl LinkTask {
     async fn run(mut self, from: IpAddr) {
         poll_fn(|cx| self.poll(cx)).await;
         self.net.registry.remove(&self.handle);
+        self.net.bandwidth.up.forget(self.handle.id);
+        self.net.bandwidth.down.forget(self.handle.id);
         self.net.clocks.gone(self.handle.id);
         let reason = self.link.close_reason();
         if let Some(reason) = &reason {
@@ -214,16 +228,51 @@ impl LinkTask {
                 return true;
             }
         }
-        match poll_read_buf(Pin::new(&mut self.stream), cx, self.link.buffer()) {
+        let Some(most) = self.may_read(cx) else {
+            return false;
+        };
+        let mut room = self.link.buffer().limit(most);
+        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut room);
+        let count = match &read {
+            Poll::Ready(Ok(count)) => *count,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        let (down, id) = (&self.net.bandwidth.down, self.handle.id);
+        self.down_pace.moved(down, id, count);
+        match read {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => self.link.disconnected(),
             Poll::Ready(Ok(count)) => {
                 self.handle.count_read(count);
+                self.net.bandwidth.count_down(count);
                 self.link.received(now);
             }
         }
         self.drain();
         true
+    }
+
+    /// How much may be read now; `None`: nothing, and the task is woken when that changes.
+    fn may_read(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        let (down, id) = (&self.net.bandwidth.down, self.handle.id);
+        if down.is_limited() && self.stream.poll_read_ready(cx).is_pending() {
+            self.down_pace.leave(down, id);
+            return None;
+        }
+        self.down_pace.turn(cx, &self.net, down, id, READ_BATCH)
+    }
+
+    /// How much may be sealed now; `None`: nothing, and the task is woken when that changes.
+    fn may_seal(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        let (up, id) = (&self.net.bandwidth.up, self.handle.id);
+        if up.is_limited() {
+            let nothing = self.link.queued_bytes() == 0 && !self.unflushed;
+            if nothing || self.stream.poll_write_ready(cx).is_pending() {
+                self.up_pace.leave(up, id);
+                return None;
+            }
+        }
+        self.up_pace.turn(cx, &self.net, up, id, WRITE_BATCH)
     }
 
     fn timeouts(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
@@ -296,9 +345,16 @@ impl LinkTask {
         let mut worked = false;
         loop {
             if self.unsent.is_empty() {
+                let Some(most) = self.may_seal(cx) else {
+                    return worked;
+                };
                 // Lets go of the memory, which the machine can then use again.
                 self.unsent = BytesMut::new();
-                match self.link.poll_transmit(now, WRITE_BATCH) {
+                let records = self.link.poll_transmit(now, most);
+                self.unflushed = records.is_some();
+                let sealed = records.as_ref().map_or(0, BytesMut::len);
+                self.up_pace.moved(&self.net.bandwidth.up, self.handle.id, sealed);
+                match records {
                     Some(records) => self.unsent = records,
                     None => return worked,
                 }
@@ -313,6 +369,7 @@ impl LinkTask {
                 Poll::Ready(Ok(count)) => {
                     self.unsent.advance(count);
                     self.handle.count_written(count);
+                    self.net.bandwidth.count_up(count);
                     worked = true;
                 }
             }

@@ -63,6 +63,13 @@ pub(crate) async fn serve(net: Arc<Net>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, from)) => {
+                if net.registry.is_paused() {
+                    continue;
+                }
+                if !net.may_knock(from.ip()) {
+                    net.gate.count_denied();
+                    continue;
+                }
                 if let Some(slot) = net.gate.admit(net.clock.now(), from.ip()) {
                     let net = Arc::clone(&net);
                     net.tasks.clone().spawn(incoming(net, stream, from, slot));
@@ -85,7 +92,7 @@ async fn incoming(net: Arc<Net>, mut stream: TcpStream, from: SocketAddr, slot: 
     match answered {
         Ok(Ok(established)) => {
             drop(slot);
-            if net.registry.len() >= net.max_links {
+            if net.registry.len() >= net.max_links() {
                 net.gate.count_crowded();
                 return;
             }

@@ -5,7 +5,10 @@
 use std::{
     net::IpAddr,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rand_chacha::ChaCha20Rng;
@@ -18,18 +21,22 @@ use warren_proto::{
     descriptor::{Descriptor, NodeSecrets},
     link::ReplayCache,
     network::Network,
+    topology::Access,
 };
 
 use crate::{clock::Clock, inbox::Inbox};
 
+pub(crate) mod bandwidth;
 pub(crate) mod clocks;
 pub(crate) mod dialer;
 pub(crate) mod handshake;
 pub(crate) mod limits;
 pub(crate) mod link_task;
 pub(crate) mod listener;
+mod pacing;
 pub(crate) mod registry;
 
+use bandwidth::Bandwidth;
 use clocks::{Clocks, WrongClock};
 use limits::{Gate, GateSettings};
 use registry::Registry;
@@ -45,11 +52,14 @@ pub(crate) struct Net {
     pub(crate) network: Network,
     /// The best cipher for records that this machine computes.
     pub(crate) cipher: Cipher,
-    /// Links that may stand at once, those included about which the core has yet to decide.
-    pub(crate) max_links: usize,
+    /// Links that the core keeps at most.
+    links: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) core: Arc<Inbox<CoreInput>>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) bandwidth: Bandwidth,
+    /// Whom the owner lets in; the core has its own copy.
+    access: RwLock<Access>,
     pub(crate) clocks: Clocks,
     /// Handshakes that were answered lately, so that a recorded one is not answered twice.
     replays: Mutex<ReplayCache>,
@@ -77,6 +87,8 @@ pub(crate) struct NetParts {
     pub(crate) links: usize,
     /// Bytes that may be queued over all links.
     pub(crate) queues: usize,
+    pub(crate) bandwidth: Bandwidth,
+    pub(crate) access: Access,
     pub(crate) core: Arc<Inbox<CoreInput>>,
     pub(crate) seed: [u8; 32],
 }
@@ -89,10 +101,12 @@ impl Net {
             secrets: parts.secrets,
             network: parts.network,
             cipher: parts.cipher,
-            max_links: parts.links + UNDECIDED,
+            links: AtomicUsize::new(parts.links),
             registry: Registry::new(parts.queues),
             core: parts.core,
             gate: Gate::new(parts.gate),
+            bandwidth: parts.bandwidth,
+            access: RwLock::new(parts.access),
             clocks: Clocks::default(),
             replays: Mutex::new(parts.replays),
             dials: dialer::permits(),
@@ -113,6 +127,37 @@ impl Net {
     /// What is wrong with this machine's clock, by those of other nodes.
     pub(crate) fn wrong_clock(&self) -> Option<WrongClock> {
         self.clocks.judge(self.clock.now(), self.clock.wall())
+    }
+
+    /// Links that may stand at once, those included about which the core has yet to decide.
+    pub(crate) fn max_links(&self) -> usize {
+        self.kept_links() + UNDECIDED
+    }
+
+    /// Links that the core keeps at most.
+    pub(crate) fn kept_links(&self) -> usize {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    /// Another number of links from now on; the core has to be told apart.
+    pub(crate) fn set_kept_links(&self, links: usize) {
+        self.links.store(links, Ordering::Relaxed);
+    }
+
+    /// Whom the owner lets in.
+    pub(crate) fn access(&self) -> Access {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other people from now on; the core has to be told apart.
+    pub(crate) fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    /// Whether a connection from an address may begin a handshake.
+    pub(crate) fn may_knock(&self, from: IpAddr) -> bool {
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        access.may_knock(from.to_canonical())
     }
 
     /// What this node says of itself now.

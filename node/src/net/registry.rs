@@ -106,6 +106,8 @@ struct Links {
     by_id: BTreeMap<LinkId, Arc<LinkHandle>>,
     /// No more links: the node stops.
     closed: bool,
+    /// No links for the time being: the month's volume is used up.
+    paused: bool,
 }
 
 impl Links {
@@ -147,7 +149,7 @@ impl Registry {
             written: AtomicU64::new(0),
         });
         let mut links = self.write();
-        if links.closed {
+        if links.closed || links.paused {
             handle.inbox.close();
         }
         links.by_id.insert(id, Arc::clone(&handle));
@@ -198,6 +200,22 @@ impl Registry {
     /// The number of nodes that are linked, to watch.
     pub(crate) fn neighbours(&self) -> watch::Receiver<usize> {
         self.neighbours.subscribe()
+    }
+
+    /// Ends all links and lets none be made, or lets them be made again.
+    pub(crate) fn pause(&self, paused: bool) {
+        let mut links = self.write();
+        links.paused = paused;
+        if paused {
+            for link in links.by_id.values() {
+                link.inbox.close();
+            }
+        }
+    }
+
+    /// Whether no links are made for the time being.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.read().paused
     }
 
     /// Ends all links, and those whose handshake is just being completed.
@@ -353,6 +371,7 @@ fn must_arrive(command: &LinkCommand) -> bool {
             | LinkCommand::Extended { .. }
             | LinkCommand::OpenThrough { .. }
             | LinkCommand::OpenOrigin { .. }
+            | LinkCommand::Services(_)
             | LinkCommand::Close
     )
 }
@@ -432,6 +451,17 @@ mod tests {
         registry.close_all();
         assert!(early.inbox().is_closed());
         assert!(register(&registry).inbox().is_closed());
+    }
+
+    #[test]
+    fn a_pause_ends_links_and_is_over_when_it_is_over() {
+        let registry = Registry::new(usize::MAX);
+        let early = register(&registry);
+        registry.pause(true);
+        assert!(registry.is_paused() && early.inbox().is_closed());
+        assert!(register(&registry).inbox().is_closed());
+        registry.pause(false);
+        assert!(!register(&registry).inbox().is_closed());
     }
 
     #[test]

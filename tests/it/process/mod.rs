@@ -4,6 +4,7 @@ mod chaos;
 mod cli;
 mod demo;
 mod disk;
+mod edge;
 mod kill;
 mod probe;
 mod sizes;

@@ -79,6 +79,8 @@ pub struct Core {
     /// Own circuits that were handed to a link.
     origins: BTreeMap<OriginId, LinkId>,
     entries: Vec<PinnedEntry>,
+    /// Whether links that come up may have been made while other services were offered.
+    services_changed: bool,
     output: VecDeque<CoreOutput>,
 }
 
@@ -120,6 +122,7 @@ impl Core {
             waiting: Waiting::default(),
             origins: BTreeMap::new(),
             entries: config.entries,
+            services_changed: false,
             output: VecDeque::new(),
         };
         core.keep_entries();
@@ -182,10 +185,28 @@ impl Core {
 
     /// Replaces this node's descriptor (signed anew each `DESCRIPTOR_RENEWAL`, or because something in it changed).
     pub fn set_descriptor(&mut self, now: Time, wall: WallTime, descriptor: Descriptor) {
-        self.router.set_stores(descriptor.services.store);
-        self.repair.set_stores(descriptor.services.store);
+        let services = descriptor.services;
+        if services != self.topology.own().services {
+            self.services_changed = true;
+            self.router.set_stores(services.store);
+            self.repair.set_stores(services.store);
+            for link in self
+                .topology
+                .links()
+                .map(|report| report.link)
+                .collect::<Vec<_>>()
+            {
+                self.send(link, LinkCommand::Services(services));
+            }
+        }
         self.topology.set_own(descriptor);
         self.drain(now, wall);
+    }
+
+    /// Whether this node does nothing for its neighbours any more: it refuses their requests as an overloaded node does. Its services
+    /// are another matter, see [`Core::set_descriptor`].
+    pub fn set_resting(&mut self, resting: bool) {
+        self.router.set_resting(resting);
     }
 
     /// Adds a node to find the network by.
@@ -257,6 +278,8 @@ impl Core {
                 })
                 .collect(),
             known_nodes: self.topology.known(),
+            missing_links: self.topology.missing(),
+            seeds: self.topology.seeds(),
             banned_nodes: self.topology.banned(now),
             reachability: self.topology.reachability(now),
             observed: self.topology.observed(),
@@ -292,7 +315,12 @@ impl Core {
         }
         match event {
             LinkEvent::Up { .. } => {}
-            LinkEvent::Gossip(frame) => self.topology.gossip(now, wall, link, frame),
+            LinkEvent::Gossip(frame) => {
+                self.topology.gossip(now, wall, link, frame);
+                if let Some(stores) = self.topology.stores(link) {
+                    self.router.set_neighbour_stores(link, stores);
+                }
+            }
             LinkEvent::Pong(number) => self.topology.pong(now, link, number),
             LinkEvent::Routed(Routed::Repair(message)) => self.repair.message(now, wall, link, message),
             LinkEvent::Routed(message) => self.router.routed(now, link, message),
@@ -326,6 +354,10 @@ impl Core {
         self.drain_topology(now, wall);
         self.router.neighbour_up(link, location, stores);
         self.repair.neighbour_up(now, wall, link, location, stores);
+        if self.services_changed {
+            let services = self.topology.own().services;
+            self.send(link, LinkCommand::Services(services));
+        }
         for waiter in self.waiting.take(&node) {
             self.topology.circuit_opened(now, link);
             self.go_on(link, waiter);

@@ -15,6 +15,10 @@ pub struct CoreStatus {
     pub links: Vec<LinkStatus>,
     /// Nodes in the directory.
     pub known_nodes: usize,
+    /// Nodes that the ring wants a link to, and that are not known to be out of reach.
+    pub missing_links: usize,
+    /// Nodes to find the network by that the owner named.
+    pub seeds: usize,
     /// Nodes banned at present.
     pub banned_nodes: usize,
     /// Whether strangers can dial this node.

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use warren_keys::NodeId;
 
 use crate::{
-    descriptor::Descriptor,
+    descriptor::{Descriptor, Services},
     geometry::PacketSize,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
     wire::{Create, Created, ExitReply, ExitRequest, Frame, Routed},
@@ -81,6 +81,9 @@ pub enum LinkCommand {
     },
     /// Other link or core: the circuit ends.
     Destroy(CircuitId),
+    /// Core: this node's services have changed. Circuits that pass through a node which no longer relays end at once; one that ends
+    /// at a node which is no exit any more ends with its next request (protocol §6.6).
+    Services(Services),
     /// Core: close the link.
     Close,
 }

@@ -140,6 +140,8 @@ enum TicketUse {
 pub struct Router {
     me: Location,
     stores: bool,
+    /// Whether requests of neighbours are refused.
+    resting: bool,
     limits: Limits,
     rng: ChaCha20Rng,
     neighbours: Neighbours,
@@ -169,6 +171,7 @@ impl Router {
         Self {
             me,
             stores,
+            resting: false,
             limits,
             rng,
             neighbours: Neighbours::default(),
@@ -216,6 +219,18 @@ impl Router {
     /// Whether this node keeps blocks from now on.
     pub fn set_stores(&mut self, stores: bool) {
         self.stores = stores;
+    }
+
+    /// Whether new requests of neighbours are refused from now on, as by an overloaded node; what is open goes on.
+    pub fn set_resting(&mut self, resting: bool) {
+        self.resting = resting;
+    }
+
+    /// Whether the node at the other end of a link keeps blocks.
+    pub fn set_neighbour_stores(&mut self, link: LinkId, stores: bool) {
+        if let Some(neighbour) = self.neighbours.find_mut(link) {
+            neighbour.stores = stores;
+        }
     }
 
     /// As an exit (or, with `own`, as a client without circuits), searches for a block. `branches` is capped at
@@ -421,7 +436,7 @@ impl Router {
             );
             return false;
         }
-        if full || neighbour.inbound >= self.limits.per_neighbour {
+        if full || self.resting || neighbour.inbound >= self.limits.per_neighbour {
             self.stats.refused_busy += 1;
             self.send(
                 from,

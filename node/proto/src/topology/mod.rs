@@ -291,6 +291,18 @@ impl Topology {
         self.replan(now);
     }
 
+    /// Links that the plan misses: nodes that could be dialled.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.plan.missing.len()
+    }
+
+    /// Nodes to find the network by.
+    #[must_use]
+    pub fn seeds(&self) -> usize {
+        self.settings.seeds.len()
+    }
+
     /// Names the nodes whose links are worth keeping for the own client.
     pub fn set_entries(&mut self, entries: impl IntoIterator<Item = NodeId>) {
         self.entries = entries.into_iter().collect();
@@ -453,6 +465,15 @@ impl Topology {
     #[must_use]
     pub fn node_of(&self, id: LinkId) -> Option<NodeId> {
         self.links.find(id).map(|link| link.node)
+    }
+
+    /// Whether the node at the other end of a link keeps blocks, as far as it is known.
+    #[must_use]
+    pub fn stores(&self, id: LinkId) -> Option<bool> {
+        let node = self.links.find(id)?.node;
+        self.directory
+            .find(&node)
+            .map(|known| known.descriptor.services.store)
     }
 
     /// Number of nodes known.

@@ -9,7 +9,7 @@ use crate::{
         origin::{Blame, OriginCircuit},
     },
     crypto::Aead,
-    descriptor::Descriptor,
+    descriptor::{Descriptor, Services},
     geometry::PacketSize,
     ids::{CircuitAddr, CircuitId, OriginId},
     link::api::{LinkCommand, LinkEvent},
@@ -37,7 +37,23 @@ impl<A: Aead> Switch<A> {
             LinkCommand::Forward { circuit, size, body } => self.forward(now, circuit, size, body, out),
             LinkCommand::Backward { circuit, size, body } => self.backward(now, circuit, size, body, out),
             LinkCommand::Destroy(circuit) => self.destroy(circuit, out),
+            LinkCommand::Services(services) => self.set_services(services, out),
             LinkCommand::Send(_) | LinkCommand::Close => {}
+        }
+    }
+
+    /// Offers other services from now on.
+    fn set_services(&mut self, services: Services, out: &mut Outlet) {
+        self.ends.services = services;
+        let over = |role: &Role<A>| match role {
+            Role::Relay(relay) if relay.next().is_some() || relay.extending() => !services.relay,
+            Role::Relay(_) => !services.relay && !services.exit,
+            // Ended from the link on which they arrived; the own client's are nobody else's business.
+            Role::Through(_) | Role::Origin(_) => false,
+        };
+        let ended = self.circuits.iter().filter(|(_, entry)| over(&entry.role));
+        for id in ended.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end(id, EndedBy::Switch, Blame(None), out);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     circuit::{CIRCUIT_IDLE, HOP_TIMEOUT, WINDOW},
+    descriptor::Services,
     ids::OriginId,
     link::{
         api::{LinkCommand, LinkEvent},
@@ -315,4 +316,63 @@ fn packets_on_the_two_sides_of_a_relay_have_nothing_in_common() {
             .filter(|window| !window.ends_with(&[0; 4]));
         assert_eq!(shared.count(), 0, "between {a} and {b}");
     }
+}
+
+#[test]
+fn a_node_that_offers_less_ends_what_it_does_not_carry_any_more() {
+    let relay_and_exit = |relay, exit| {
+        LinkCommand::Services(Services {
+            relay,
+            exit,
+            store: true,
+        })
+    };
+    let tell = |net: &mut Net, node: usize, services: &dyn Fn() -> LinkCommand| {
+        for other in [node - 1, node + 1] {
+            net.command(node, other, services());
+        }
+        net.run();
+    };
+    let ended = |events: &[LinkEvent]| {
+        events
+            .iter()
+            .any(|event| matches!(event, LinkEvent::OriginClosed { .. }))
+    };
+
+    // A relay: the circuit through it ends at once, for both sides; none is extended from there until it relays again.
+    let mut net = Net::chain(4);
+    net.open(7, &[0, 1, 2]);
+    net.told(0);
+    tell(&mut net, 1, &|| relay_and_exit(false, true));
+    assert!(ended(&net.told(0)));
+    assert_eq!(net.circuits(), 0);
+    net.open(7, &[0, 1, 2]);
+    let told = net.told(0);
+    assert!(ended(&told) && !is_ready(&told));
+    tell(&mut net, 1, &|| relay_and_exit(true, true));
+    net.open(7, &[0, 1, 2]);
+    assert!(is_ready(&net.told(0)));
+
+    // An exit: the circuit stands until its next request.
+    net.command(2, 1, relay_and_exit(true, false));
+    net.run();
+    assert!(!ended(&net.told(0)));
+    net.ask(0, 1, 7, fetch(1, &block(1)));
+    assert!(ended(&net.told(0)));
+
+    // Neither: what arrived goes, what the node opened for itself stays.
+    net.nodes[2].exit = exit_with(vec![block(1)]);
+    net.command(2, 1, relay_and_exit(true, true));
+    net.open(8, &[0, 1]);
+    net.command(1, 2, relay_and_exit(false, false));
+    net.command(1, 0, relay_and_exit(false, false));
+    net.run();
+    assert!(ended(&net.told(0)));
+    let path = vec![(*net.nodes[2].descriptor).clone()];
+    net.command(1, 2, LinkCommand::OpenOrigin { origin: ORIGIN, path });
+    net.run();
+    assert!(is_ready(&net.told(1)));
+    net.command(1, 2, relay_and_exit(false, false));
+    net.run();
+    assert!(!ended(&net.told(1)));
 }
