@@ -147,8 +147,10 @@ pub(crate) enum Offence {
     Innocent,
     /// A handshake that was not finished in time. Counted, but no offence: networks are slow.
     Late,
-    /// Invalid input on a link.
+    /// Invalid input on a link, which the peer has authenticated.
     Link,
+    /// A record that does not open: whoever owns the line can cause it. Counted, but no offence.
+    Record,
 }
 
 impl Gate {
@@ -225,11 +227,11 @@ impl Gate {
         let counter = match offence {
             Offence::Handshake | Offence::Innocent => &self.counters.bad_handshakes,
             Offence::Late => &self.counters.late_handshakes,
-            Offence::Link => &self.counters.bad_links,
+            Offence::Link | Offence::Record => &self.counters.bad_links,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let exempt = address.to_canonical().is_loopback() && !self.settings.ban_loopback;
-        if matches!(offence, Offence::Late | Offence::Innocent) || exempt {
+        if matches!(offence, Offence::Late | Offence::Innocent | Offence::Record) || exempt {
             return;
         }
         let source = Source::of(address);

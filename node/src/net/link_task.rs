@@ -32,7 +32,7 @@ use warren_proto::{
     core::api::CoreInput,
     ids::CircuitAddr,
     link::{
-        Established, Link, LinkConfig,
+        CloseReason, Established, Link, LinkConfig,
         api::{LinkCommand, LinkEvent, LinkOutput},
     },
     time::Time,
@@ -145,9 +145,14 @@ impl LinkTask {
         if let Some(reason) = &reason {
             tracing::debug!(link = self.handle.id.0, %reason, "link ended");
         }
-        let misbehaved = reason.is_some_and(|reason| reason.misbehaved());
-        if misbehaved {
-            self.net.gate.offend(self.net.clock.now(), from, Offence::Link);
+        let misbehaved = reason.as_ref().is_some_and(CloseReason::misbehaved);
+        if let Some(CloseReason::Misbehaved(_)) = reason {
+            let offence = if misbehaved {
+                Offence::Link
+            } else {
+                Offence::Record
+            };
+            self.net.gate.offend(self.net.clock.now(), from, offence);
         }
         // What the core did not take of this link's events still comes before the link's end.
         for event in self.events.drain(..) {

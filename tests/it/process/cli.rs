@@ -213,12 +213,12 @@ fn a_node_by_hand_from_set_up_to_wipe() {
 
     // A mistake in the configuration is named with its place.
     let text = fs::read_to_string(data.join("warren.toml")).unwrap();
-    fs::write(data.join("warren.toml"), format!("{text}\n[limits]\nlink = 5\n")).unwrap();
-    let line = text.lines().count() + 3;
+    fs::write(data.join("warren.toml"), format!("{text}\n[links]\nmost = 5\n")).unwrap();
+    let line = text.lines().count() + 2;
     let wrong = home.run(&["run"]).code(1);
     let message = error(&wrong)["error"]["message"].as_str().unwrap().to_owned();
     assert!(
-        message.contains(&format!("line {line}")) && message.contains("link"),
+        message.contains(&format!("line {line}")) && message.contains("links"),
         "{message}"
     );
     fs::write(data.join("warren.toml"), text).unwrap();
