@@ -55,10 +55,10 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-// Records of links.
+// Records of links, of both suites.
 
-fn sealer() -> (Sealer<RingAead>, Vec<u8>) {
-    let mut sealer = Sealer::new(Cipher::ChaCha20Poly1305, &KEY);
+fn sealer(cipher: Cipher) -> (Sealer<RingAead>, Vec<u8>) {
+    let mut sealer = Sealer::new(cipher, &KEY);
     let stream = noise(RECORDS * RECORD_PAYLOAD);
     // The first use makes the buffer.
     sealer.write(&stream);
@@ -67,20 +67,22 @@ fn sealer() -> (Sealer<RingAead>, Vec<u8>) {
 }
 
 #[library_benchmark]
-#[bench::chacha(sealer())]
+#[bench::chacha(sealer(Cipher::ChaCha20Poly1305))]
+#[bench::aes(sealer(Cipher::Aes256Gcm))]
 fn record_seal((mut sealer, stream): (Sealer<RingAead>, Vec<u8>)) -> BytesMut {
     sealer.write(black_box(&stream));
     black_box(sealer.take())
 }
 
-fn received() -> Opener<RingAead> {
-    let mut sealer = Sealer::<RingAead>::new(Cipher::ChaCha20Poly1305, &KEY);
+fn received(cipher: Cipher) -> Opener<RingAead> {
+    let mut sealer = Sealer::<RingAead>::new(cipher, &KEY);
     sealer.write(&noise(RECORDS * RECORD_PAYLOAD));
-    Opener::new(Cipher::ChaCha20Poly1305, &KEY, sealer.take())
+    Opener::new(cipher, &KEY, sealer.take())
 }
 
 #[library_benchmark]
-#[bench::chacha(received())]
+#[bench::chacha(received(Cipher::ChaCha20Poly1305))]
+#[bench::aes(received(Cipher::Aes256Gcm))]
 fn record_open(mut opener: Opener<RingAead>) -> BytesMut {
     opener.open().expect("what was sealed");
     black_box(opener.take(usize::MAX))

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -192,26 +193,40 @@ impl Member {
     /// When an insert fails.
     pub async fn insert_noise(
         &self,
-        seeds: std::ops::Range<u64>,
+        seeds: Range<u64>,
         size: usize,
         at_once: usize,
     ) -> anyhow::Result<Vec<Uri>> {
+        let uris = self.try_insert_noise(seeds, size, at_once).await?;
+        uris.into_iter().collect()
+    }
+
+    /// The same, whatever becomes of each file.
+    ///
+    /// # Errors
+    /// When the runtime ends.
+    pub async fn try_insert_noise(
+        &self,
+        seeds: Range<u64>,
+        size: usize,
+        at_once: usize,
+    ) -> anyhow::Result<Vec<anyhow::Result<Uri>>> {
         let mut uris = Vec::new();
         let mut running = JoinSet::new();
         for seed in seeds {
             if running.len() >= at_once
                 && let Some(done) = running.join_next().await
             {
-                uris.push(done??);
+                uris.push(done?);
             }
             let client = self.client.clone();
             running.spawn(async move {
-                let uri = insert(client, piece(noise(seed, size).into())).await?;
-                anyhow::Ok((seed, uri))
+                let uri = insert(client, piece(noise(seed, size).into())).await;
+                (seed, uri.with_context(|| format!("a file of {size} bytes")))
             });
         }
         while let Some(done) = running.join_next().await {
-            uris.push(done??);
+            uris.push(done?);
         }
         uris.sort_by_key(|(seed, _)| *seed);
         Ok(uris.into_iter().map(|(_, uri)| uri).collect())
