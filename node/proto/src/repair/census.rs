@@ -1,7 +1,7 @@
 //! One slice of a walk: some blocks, whom to ask about each, and what follows from the answers. Decisions only.
 //!
 //! A node looks after a block as one of its two *wardens* if fewer than [`WARDENS`] online holders are nearer to the key: it
-//! asks all other online holders, and pushes to those that lack the block. Every other node asks the two nearest, who
+//! asks all other online holders, and pushes to those that lack the block. Every other node asks up to three nearer ones, who
 //! have the block in all ordinary cases and are its wardens. So only wardens push, no single liar can keep a block from being looked
 //! after, and a nearer node that has come without its blocks is filled by those behind it.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use warren_keys::{BlockId, Location};
 
 use super::{
-    limits::{HAND_OVER_RANK, RELIEF, WARDENS},
+    limits::{RELIEF, WARDENS},
     view::{Online, View},
 };
 use crate::{
@@ -67,8 +67,13 @@ pub(super) struct Wish {
 }
 
 impl Slice {
-    /// Plans the questions for `blocks`; with `newcomers`, only for what those should keep.
-    pub(super) fn new(view: &View, blocks: &[BlockId], newcomers: Option<&[Location]>, until: Time) -> Self {
+    /// Plans the questions for `blocks`; with `newcomers`, only for what those are nearest to.
+    pub(super) fn new(
+        view: &View,
+        blocks: &[BlockId],
+        newcomers: Option<Newcomers<'_>>,
+        until: Time,
+    ) -> Self {
         let items = blocks.iter().filter_map(|block| {
             let holders = view.holders(block.key.location());
             let asked = match newcomers {
@@ -168,6 +173,14 @@ impl Slice {
     }
 }
 
+/// Whom a hand-over serves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomers<'a> {
+    pub(super) places: &'a [Location],
+    /// Only with blocks to which fewer than so many are nearer.
+    pub(super) rank: usize,
+}
+
 /// What became of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
@@ -182,18 +195,25 @@ pub(super) enum Answer {
 fn to_ask(holder: bool, online: &[Online]) -> Vec<Online> {
     let nearer = online.iter().filter(|who| who.nearer).count();
     if holder && nearer >= WARDENS {
-        online.iter().take(WARDENS).copied().collect()
+        // One more than is needed, in case one of them lies.
+        online
+            .iter()
+            .filter(|who| who.nearer)
+            .take(WARDENS + 1)
+            .copied()
+            .collect()
     } else {
         online.to_vec()
     }
 }
 
 /// Which newcomers a hand-over asks about a block: the nearest, to whom requests come first. None if there are wardens enough who are nearer than this node.
-fn for_newcomers(online: &[Online], newcomers: &[Location]) -> Vec<Online> {
-    let (new, old): (Vec<Online>, Vec<Online>) =
-        online.iter().partition(|who| newcomers.contains(&who.place));
+fn for_newcomers(online: &[Online], newcomers: Newcomers<'_>) -> Vec<Online> {
+    let (new, old): (Vec<Online>, Vec<Online>) = online
+        .iter()
+        .partition(|who| newcomers.places.contains(&who.place));
     if old.iter().filter(|who| who.nearer).count() < WARDENS {
-        new.into_iter().filter(|who| who.rank < HAND_OVER_RANK).collect()
+        new.into_iter().filter(|who| who.rank < newcomers.rank).collect()
     } else {
         Vec::new()
     }
@@ -245,10 +265,11 @@ mod tests {
     const FOREIGN: Option<Holding> = Some(Holding::Foreign);
 
     #[test]
-    fn wardens_ask_all_and_others_the_two_nearest() {
+    fn wardens_ask_all_and_others_the_nearest() {
         assert_eq!(to_ask(true, &online(&[false, false, false])).len(), 3);
         assert_eq!(to_ask(true, &online(&[true, false, false])).len(), 3);
         assert_eq!(to_ask(true, &online(&[true, true, false, false])).len(), 2);
+        assert_eq!(to_ask(true, &online(&[true, true, true, true])).len(), 3);
         // Who is not among the holders must know of all before it gives up its copy.
         assert_eq!(to_ask(false, &online(&[true, true, true, true])).len(), 4);
     }
@@ -282,7 +303,8 @@ mod tests {
     fn newcomers_are_filled_by_the_two_nearest_others() {
         let all = online(&[true, true, false]);
         let new = |n: u64| vec![Location::new(n)];
-        let asked = |newcomers: &[Location]| -> Vec<u64> {
+        let asked = |places: &[Location]| -> Vec<u64> {
+            let newcomers = Newcomers { places, rank: 2 };
             for_newcomers(&all, newcomers)
                 .iter()
                 .map(|who| who.link.0)

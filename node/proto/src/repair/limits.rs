@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use warren_keys::BLOCK_SIZE;
 
-use crate::routing::REPLICAS;
+use crate::{routing::REPLICAS, topology::NEAR_PER_SIDE};
 
 /// Nodes that keep a block (r): the sink and those it pushes to.
 pub const COPIES: usize = REPLICAS + 1;
@@ -18,8 +18,9 @@ pub(super) const GRACE_FACTOR: u64 = 36;
 /// Of the time that another must be missed, at least this part (one in so many) must have been own uptime: who comes back
 /// from a month away knows nothing about the others.
 pub(super) const GRACE_UPTIME: u64 = 3;
-/// A member of this age is counted on to relieve others of their copies. Newer ones may be gone again tomorrow.
-pub(super) const SETTLED: Duration = Duration::from_secs(24 * 3600);
+/// A member of this age is counted on to relieve others of their copies. Most who look in briefly are gone again by then; longer,
+/// and too many copies pile up beside newcomers'.
+pub(super) const SETTLED: Duration = Duration::from_secs(3 * 3600);
 /// Members remembered. The holders of what is kept here are within a few ranks on each side, online or not.
 pub(super) const MAX_MEMBERS: usize = 256;
 
@@ -38,13 +39,16 @@ pub(super) const START_DELAY: Duration = Duration::from_secs(600);
 /// After the datastore could not answer.
 pub(super) const RETRY: Duration = Duration::from_secs(600);
 
-/// A newcomer is given its blocks when it has stayed for this long.
+/// A newcomer is given its blocks when it has stayed for this long (half to one and a half of it, so that its neighbours do not
+/// bring the same at the same time).
 pub const HAND_OVER_AFTER: Duration = Duration::from_secs(600);
 /// Time in which a hand-over walks the store, as far as the budget allows.
 pub(super) const HAND_OVER_TIME: Duration = Duration::from_secs(2 * 3600);
-/// A hand-over brings a newcomer what it is one of so many nearest to, so that requests for it end well there. The rest of
-/// what it should keep is no hurry, and the census's business.
-pub(super) const HAND_OVER_RANK: usize = 2;
+/// A node with less uptime than this takes many for newcomers who were only away. It hands over no more than they are one of the
+/// [`FIRST_RANK`] nearest to, so that requests end well there, and leaves the rest to the census.
+pub(super) const EXPERIENCED: Duration = DAY;
+/// See [`EXPERIENCED`].
+pub(super) const FIRST_RANK: usize = 2;
 /// Newcomers that one walk serves. More are left to the census.
 pub(super) const MAX_NEWCOMERS: usize = 16;
 
@@ -109,6 +113,8 @@ pub struct RepairLimits {
     pub daily_permille: u64,
     /// Bytes a day that a small store may push all the same: 3 KiB/s.
     pub least_daily: u64,
+    /// Nearest online nodes on each side that this node is linked to. What is farther it need not know.
+    pub near_per_side: usize,
 }
 
 impl Default for RepairLimits {
@@ -116,6 +122,7 @@ impl Default for RepairLimits {
         Self {
             daily_permille: 100,
             least_daily: 256 << 20,
+            near_per_side: NEAR_PER_SIDE,
         }
     }
 }

@@ -33,6 +33,8 @@ mod memory;
 mod push;
 mod serve;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod view;
 mod walk;
@@ -133,8 +135,10 @@ impl Repair {
         me: Location,
         stores: bool,
         limits: RepairLimits,
-        rng: ChaCha20Rng,
+        mut rng: ChaCha20Rng,
     ) -> Self {
+        // Not before it has had a day to learn who is around, the absent too; and not when everybody else does it.
+        let first = DAY / 2 + jittered(&mut rng, DAY);
         Self {
             me,
             stores,
@@ -143,7 +147,7 @@ impl Repair {
             earlier: 0,
             members: Members::new(me),
             view: None,
-            census: Census::first(now, wall),
+            census: Census::first(now, wall, first),
             hand_overs: HandOvers::default(),
             held: 0,
             // Half, so that restarts do not add up to more than the rate.
@@ -190,7 +194,8 @@ impl Repair {
         if self.members.up(moment, link, location) && self.stores {
             let shares = self.view(moment).shares_blocks(location);
             if shares {
-                self.hand_overs.add(now, location);
+                let due = now + jittered(&mut self.rng, HAND_OVER_AFTER);
+                self.hand_overs.add(due, location);
             }
         }
     }
@@ -338,7 +343,12 @@ impl Repair {
             self.members.refresh(moment);
             self.view = None;
         }
-        let make = || (moment.now, View::new(moment, self.me, &self.members));
+        let make = || {
+            (
+                moment.now,
+                View::new(moment, self.me, &self.members, self.limits.near_per_side),
+            )
+        };
         &self.view.get_or_insert_with(make).1
     }
 

@@ -4,8 +4,11 @@ use warren_keys::{BlockId, Location};
 
 use super::{
     Moment, Repair, RepairOutput,
-    census::{Slice, Wish},
-    limits::{CENSUS_WAIT, DISK_WAIT, FEW_COPIES, MAX_DEMOTIONS, PUSH_COST, PUSH_PAUSE},
+    census::{Newcomers, Slice, Wish},
+    limits::{
+        CENSUS_WAIT, COPIES, DISK_WAIT, EXPERIENCED, FEW_COPIES, FIRST_RANK, MAX_DEMOTIONS, PUSH_COST,
+        PUSH_PAUSE,
+    },
     walk,
 };
 use crate::{
@@ -123,9 +126,11 @@ impl Repair {
                 Slice::new(self.view(moment), blocks, None, until)
             }
             Walk::HandOver => {
-                let newcomers: Vec<Location> = self.hand_overs.newcomers().to_vec();
+                let places: Vec<Location> = self.hand_overs.newcomers().to_vec();
+                let experienced = moment.uptime >= EXPERIENCED.as_secs();
+                let rank = if experienced { COPIES } else { FIRST_RANK };
                 if next.is_none() {
-                    self.stats.newcomers += newcomers.len() as u64;
+                    self.stats.newcomers += places.len() as u64;
                 }
                 // A slice may need as many pushes as it has blocks. The lower half is for blocks that have few copies.
                 let rate = self.rate();
@@ -133,7 +138,11 @@ impl Repair {
                 let wait = self.budget.wait(moment.now, rate, slice_cost, rate.most / 2);
                 self.hand_overs
                     .advance(moment.now, blocks.len(), next, held, wait);
-                Slice::new(self.view(moment), blocks, Some(&newcomers), until)
+                let newcomers = Newcomers {
+                    places: &places,
+                    rank,
+                };
+                Slice::new(self.view(moment), blocks, Some(newcomers), until)
             }
         };
         self.ask(slice);

@@ -7,13 +7,74 @@ use super::{
     limits::{COPIES, NEAR_RANK},
     members::Members,
 };
-use crate::ids::LinkId;
+use crate::{ids::LinkId, topology::WANTED_LINKS};
 
 /// The members as they are at a moment.
 #[derive(Debug)]
 pub(super) struct View {
     me: Location,
     seats: Vec<Seat>,
+    horizon: Option<Horizon>,
+}
+
+/// How far this node knows everybody: a node is linked to its nearest on each side, and need not know anybody beyond.
+#[derive(Clone, Copy, Debug)]
+struct Horizon {
+    /// Steps up and down to the last linked near neighbour.
+    up: u128,
+    down: u128,
+    /// Members within.
+    members: u128,
+}
+
+const RING: u128 = 1 << 64;
+
+impl Horizon {
+    /// None when there are so few neighbours that they may be all there are.
+    fn new(me: Location, seats: &[Seat], near: usize) -> Option<Self> {
+        let mut up: Vec<u64> = seats
+            .iter()
+            .filter(|seat| seat.link.is_some())
+            .map(|seat| me.clockwise(seat.place))
+            .collect();
+        up.sort_unstable();
+        if up.len() <= WANTED_LINKS.max(2 * near) {
+            return None;
+        }
+        let down = RING - u128::from(*up.get(up.len() - near)?);
+        let up = u128::from(*up.get(near.checked_sub(1)?)?);
+        let within = |seat: &&Seat| {
+            let steps = u128::from(me.clockwise(seat.place));
+            steps <= up || RING - steps <= down
+        };
+        let members = seats.iter().filter(within).count() as u128;
+        Some(Self { up, down, members })
+    }
+
+    /// Of the nodes nearer than this one to a key `distance` steps away, how many there must be that are not known, by the density
+    /// of those that are. `beyond`: how many of those not within are known all the same.
+    fn unknown(&self, up: bool, distance: u64, beyond: usize) -> usize {
+        let (edge, other) = if up {
+            (self.up, self.down)
+        } else {
+            (self.down, self.up)
+        };
+        let stretch = (2 * u128::from(distance)).min(RING - other).saturating_sub(edge);
+        let expected = stretch * self.members / (self.up + self.down).max(1);
+        usize::try_from(expected)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(beyond)
+    }
+
+    fn contains(&self, up: bool, steps: u64) -> bool {
+        let (edge, other) = if up {
+            (self.up, self.down)
+        } else {
+            (self.down, self.up)
+        };
+        let steps = u128::from(steps);
+        steps <= edge || RING - steps <= other
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,24 +117,22 @@ pub(super) struct Holders {
 }
 
 impl View {
-    pub(super) fn new(moment: Moment, me: Location, members: &Members) -> Self {
+    /// `near`: the nearest online nodes on each side that this node is linked to.
+    pub(super) fn new(moment: Moment, me: Location, members: &Members, near: usize) -> Self {
         let seats = members.present(moment).map(|(place, member)| Seat {
             place,
             link: member.link(),
             settled: member.settled(moment),
         });
-        Self {
-            me,
-            seats: seats.collect(),
-        }
+        let seats: Vec<Seat> = seats.collect();
+        let horizon = Horizon::new(me, &seats, near);
+        Self { me, seats, horizon }
     }
 
     /// The holders of `key`, this node being one that stores.
     pub(super) fn holders(&self, key: Location) -> Holders {
         let own = self.me.distance(key);
-        let nearer = self.rank(key);
-        let me = nearer < COPIES;
-        let settled = |seat: &&Seat| seat.settled && seat.place.distance(key) < own;
+        let me = self.rank(key, |_| true) < COPIES;
         let mut others: Vec<(u64, &Seat)> = self
             .seats
             .iter()
@@ -99,14 +158,14 @@ impl View {
             });
         Holders {
             me,
-            relieved: self.seats.iter().filter(settled).count() >= COPIES,
+            relieved: self.rank(key, |seat| seat.settled) >= COPIES,
             online: online.collect(),
         }
     }
 
     /// What this node is to `key`.
     pub(super) fn standing(&self, key: Location) -> Standing {
-        match self.rank(key) {
+        match self.rank(key, |_| true) {
             0..COPIES => Standing::Holder,
             COPIES..NEAR_RANK => Standing::Near,
             _ => Standing::Far,
@@ -123,13 +182,27 @@ impl View {
         between(self.me, place).min(between(place, self.me)) < COPIES
     }
 
-    /// Members nearer to `key` than this node.
-    fn rank(&self, key: Location) -> usize {
+    /// Nodes nearer to `key` than this one: the members that count, and those who must be beyond the horizon.
+    fn rank(&self, key: Location, counts: impl Fn(&Seat) -> bool) -> usize {
         let own = self.me.distance(key);
-        self.seats
-            .iter()
-            .filter(|seat| seat.place.distance(key) < own)
-            .count()
+        let up = self.me.clockwise(key) == own;
+        let steps = |seat: &Seat| {
+            if up {
+                self.me.clockwise(seat.place)
+            } else {
+                seat.place.clockwise(self.me)
+            }
+        };
+        let nearer = self.seats.iter().filter(|seat| seat.place.distance(key) < own);
+        let Some(horizon) = &self.horizon else {
+            return nearer.filter(|seat| counts(seat)).count();
+        };
+        let (mut known, mut beyond) = (0, 0);
+        for seat in nearer {
+            known += usize::from(counts(seat));
+            beyond += usize::from(!horizon.contains(up, steps(seat)));
+        }
+        known + horizon.unknown(up, own, beyond)
     }
 }
 
@@ -155,7 +228,7 @@ mod tests {
             members.down(moment(10), LinkId(*place));
         }
         let later = moment(if settled { 30 } else { 11 });
-        View::new(later, HERE, &members)
+        View::new(later, HERE, &members, 4)
     }
 
     fn links(holders: &Holders) -> Vec<u64> {
@@ -196,5 +269,39 @@ mod tests {
         let view = view(5000, &[], true);
         assert!(view.shares_blocks(Location::new(1500)) && view.shares_blocks(Location::new(500)));
         assert!(!view.shares_blocks(Location::new(1700)) && !view.shares_blocks(Location::new(300)));
+    }
+
+    /// Linked to four a side and knowing nobody else: a key near the edge has as many nodes beyond it as before it.
+    #[test]
+    fn beyond_the_horizon_there_are_as_many_as_within() {
+        let moment = Moment {
+            now: Time(0),
+            wall: WallTime(1_800_000_000),
+            uptime: 0,
+        };
+        let here = Location::new(1 << 63);
+        let mut members = Members::new(here);
+        let step = 1 << 40;
+        let place = |rank: i64| Location::new((1_u64 << 63).wrapping_add_signed(rank * step));
+        for rank in (-4..=4_i64).filter(|rank| *rank != 0) {
+            members.up(moment, LinkId(rank.unsigned_abs()), place(rank));
+        }
+        let key = |half_steps: i64| Location::new((1_u64 << 63).wrapping_add_signed(half_steps * step / 2));
+        let sees = |members: &Members, at: i64| View::new(moment, here, members, 4).standing(key(at));
+        // So few that there might be no others.
+        assert_eq!(sees(&members, 7), Standing::Holder);
+        for far in 0..30 {
+            members.up(moment, LinkId(100 + far), Location::new(far << 32));
+        }
+        // Between the third and the fourth: those, and three behind.
+        assert_eq!(
+            (sees(&members, 7), sees(&members, -7)),
+            (Standing::Near, Standing::Near)
+        );
+        assert_eq!(
+            (sees(&members, 3), sees(&members, -3)),
+            (Standing::Holder, Standing::Holder)
+        );
+        assert_eq!(sees(&members, 100), Standing::Far);
     }
 }

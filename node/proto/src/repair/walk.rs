@@ -9,9 +9,7 @@ use warren_keys::Location;
 
 use super::{
     Moment,
-    limits::{
-        CATCH_UP, DAY, HAND_OVER_AFTER, HAND_OVER_TIME, LEAST_GAP, LEAST_SLICE, MAX_NEWCOMERS, RETRY, SLICES,
-    },
+    limits::{CATCH_UP, DAY, HAND_OVER_TIME, LEAST_GAP, LEAST_SLICE, MAX_NEWCOMERS, RETRY, SLICES},
 };
 use crate::{
     time::{Time, WallTime},
@@ -50,23 +48,24 @@ fn portion(time: Duration, part: u64, whole: u64) -> Duration {
 }
 
 impl Census {
-    /// The first census of a node: not before it has had a day to learn who is around, the absent too.
-    pub(super) fn first(now: Time, wall: WallTime) -> Self {
-        let started = WallTime(wall.0.saturating_add(DAY.as_secs()));
-        let mark = CensusMark {
-            started,
-            ..CensusMark::default()
-        };
+    /// The first census of a node, after `delay`.
+    pub(super) fn first(now: Time, wall: WallTime, delay: Duration) -> Self {
+        let started = WallTime(wall.0.saturating_add(delay.as_secs()));
         Self {
-            mark,
-            next: now + DAY,
+            mark: CensusMark {
+                started,
+                ..CensusMark::default()
+            },
+            next: now + delay,
         }
     }
 
     /// Goes on where an earlier run stopped, after `delay` at the earliest.
     pub(super) fn resume(now: Time, wall: WallTime, mut mark: CensusMark, delay: Duration) -> Self {
         // The clock was ahead when this was written.
-        mark.started = mark.started.min(WallTime(wall.0.saturating_add(DAY.as_secs())));
+        mark.started = mark
+            .started
+            .min(WallTime(wall.0.saturating_add(2 * DAY.as_secs())));
         let early = Duration::from_secs(mark.started.0.saturating_sub(wall.0));
         Self {
             mark,
@@ -119,11 +118,11 @@ struct HandOver {
 }
 
 impl HandOvers {
-    /// A newcomer that should have some of the blocks here.
-    pub(super) fn add(&mut self, now: Time, place: Location) {
+    /// A newcomer that should have some of the blocks here, if it stays until `due`.
+    pub(super) fn add(&mut self, due: Time, place: Location) {
         self.waiting.retain(|(_, known)| *known != place);
         if self.waiting.len() < MAX_NEWCOMERS {
-            self.waiting.push((now + HAND_OVER_AFTER, place));
+            self.waiting.push((due, place));
         }
     }
 
@@ -229,7 +228,7 @@ mod tests {
     #[test]
     fn a_round_takes_a_day_whatever_the_size() {
         for held in [0, 5, 100, 10_000, 300_000] {
-            let mut census = Census::first(Time(0), WallTime(EPOCH));
+            let mut census = Census::first(Time(0), WallTime(EPOCH), DAY);
             let ends = rounds(&mut census, held, 6 * 24 * HOUR);
             assert_eq!(ends.len(), 5, "{held}: {ends:?}");
         }
@@ -237,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_is_on_a_third_of_the_time_keeps_up_and_a_long_absence_is_no_stampede() {
-        let mut census = Census::first(Time(0), WallTime(EPOCH));
+        let mut census = Census::first(Time(0), WallTime(EPOCH), DAY);
         let mut ends = Vec::new();
         for day in 0..7 {
             let on = day * 24 * HOUR;
@@ -257,9 +256,9 @@ mod tests {
     fn newcomers_wait_then_are_walked_to_together() {
         let mut hand_overs = HandOvers::default();
         let place = Location::new;
-        hand_overs.add(Time(0), place(1));
+        let begin = Time(600_000_000);
+        hand_overs.add(begin, place(1));
         assert_eq!(hand_overs.due(Time(0)), None);
-        let begin = Time(0) + HAND_OVER_AFTER;
         assert_eq!((hand_overs.next(), hand_overs.due(begin)), (Some(begin), Some(0)));
         hand_overs.advance(begin, 64, Some(64), 640, Duration::ZERO);
         assert_eq!(hand_overs.due(begin), None);
