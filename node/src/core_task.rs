@@ -35,6 +35,7 @@ use warren_proto::{
 };
 
 use crate::{
+    clock::Clock,
     inbox::Inbox,
     jobs::{Jobs, NodeStopped},
     net::{Net, dialer, registry::Outbox},
@@ -157,10 +158,11 @@ impl Desk {
 }
 
 /// What is worth remembering of the network.
-pub(crate) fn remembered(core: &Core) -> Remembered {
+pub(crate) fn remembered(core: &Core, clock: &Clock) -> Remembered {
     Remembered {
         entries: core.entries().to_vec(),
         descriptors: core.known().cloned().collect(),
+        repair: core.repair_memory(clock.now(), clock.wall()),
     }
 }
 
@@ -245,7 +247,7 @@ impl<B: Backend> CoreTask<B> {
                 Order::Report(asker) => {
                     let report = Report {
                         status: self.core.status(now),
-                        remembered: remembered(&self.core),
+                        remembered: remembered(&self.core, &self.net.clock),
                     };
                     let _ = asker.send(report);
                 }

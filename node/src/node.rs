@@ -322,7 +322,11 @@ impl NodeHandle {
         // The store's last other owners were the tasks.
         drop(self);
         tokio::task::spawn_blocking(move || {
-            let saved = core.map_or(Ok(()), |core| state.remember(&remembered(&core)));
+            let saved = core.map_or(Ok(()), |core| {
+                let remembered = remembered(&core, &net.clock);
+                state.remember(&remembered)?;
+                state.remember_repair(&remembered.repair)
+            });
             let replays = state.remember_replays(&net.replays());
             let counted = state.remember_traffic(&net.bandwidth.volume());
             // The tasks have ended, so nobody else holds it; were it otherwise, its drop would lose nothing.
@@ -487,7 +491,7 @@ impl Node {
             seed,
         });
         let (seeds, unresolved) = seeds(&config.seeds);
-        let machine = Core::new(
+        let mut machine = Core::new(
             clock.now(),
             clock.wall(),
             CoreConfig {
@@ -511,6 +515,7 @@ impl Node {
             },
             net.random_seed(),
         );
+        machine.restore_repair(clock.now(), clock.wall(), &remembered.repair);
         let answers = Arc::clone(&core);
         let store = StorePool::start(
             Datastore::new(store),

@@ -6,6 +6,7 @@
 //! <data folder>/state/network   sealed: pinned entries and signed descriptors
 //! <data folder>/state/replays   sealed: link handshakes answered lately
 //! <data folder>/state/traffic   sealed: bytes moved in the present month
+//! <data folder>/state/repair    sealed: which nodes keep blocks around here, and where the census stands
 //! <data folder>/store/          the datastore
 //! ```
 //!
@@ -28,6 +29,7 @@ use warren_proto::{
     descriptor::{Descriptor, MAX_DESCRIPTOR_LEN},
     link::ReplayCache,
     network::Network,
+    repair::RepairMemory,
     time::WallTime,
 };
 use warren_storage::{Error, Folder, KeyFile, MasterKey, Passphrase, SealedFile};
@@ -43,6 +45,7 @@ const IDENTITY: &str = "identity";
 const NETWORK: &str = "network";
 const REPLAYS: &str = "replays";
 const TRAFFIC: &str = "traffic";
+const REPAIR: &str = "repair";
 
 /// First byte of both files' content.
 const VERSION: u8 = 1;
@@ -95,6 +98,8 @@ pub(crate) struct Remembered {
     pub(crate) entries: Vec<PinnedEntry>,
     /// Nodes known, the most useful first.
     pub(crate) descriptors: Vec<Descriptor>,
+    /// Who keeps blocks around here. In a file of its own, which changes more often.
+    pub(crate) repair: RepairMemory,
 }
 
 /// The open data folder; no other process works in it meanwhile.
@@ -105,6 +110,7 @@ pub(crate) struct State {
     network: SealedFile,
     replays: SealedFile,
     traffic: SealedFile,
+    repair: SealedFile,
 }
 
 impl State {
@@ -130,7 +136,8 @@ impl State {
             identity: SealedFile::new(files.clone(), IDENTITY, &master)?,
             network: SealedFile::new(files.clone(), NETWORK, &master)?,
             replays: SealedFile::new(files.clone(), REPLAYS, &master)?,
-            traffic: SealedFile::new(files, TRAFFIC, &master)?,
+            traffic: SealedFile::new(files.clone(), TRAFFIC, &master)?,
+            repair: SealedFile::new(files, REPAIR, &master)?,
             folder: folder.to_owned(),
             master,
         })
@@ -164,10 +171,15 @@ impl State {
 
     /// What was remembered of the network; nothing at the first start. Descriptors that no longer verify are left out.
     pub(crate) fn remembered(&self, network: &Network) -> Result<Remembered, StateError> {
+        let repair = self.repair()?;
         let Some(content) = self.read(&self.network, NETWORK, NETWORK_LOSS)? else {
-            return Ok(Remembered::default());
+            return Ok(Remembered {
+                repair,
+                ..Remembered::default()
+            });
         };
-        decode(&content, network).ok_or_else(|| self.damaged(NETWORK, NETWORK_LOSS))
+        let remembered = decode(&content, network).ok_or_else(|| self.damaged(NETWORK, NETWORK_LOSS))?;
+        Ok(Remembered { repair, ..remembered })
     }
 
     /// Replaces what is remembered; blocking.
@@ -185,6 +197,23 @@ impl State {
         Ok(content
             .and_then(|bytes| ReplayCache::from_bytes(&bytes).ok())
             .unwrap_or_default())
+    }
+
+    /// What repair remembers. A damaged file counts as none: the node then learns in a day who is around, and is not worth
+    /// stopping for.
+    fn repair(&self) -> Result<RepairMemory, StateError> {
+        let content = match self.repair.read() {
+            Err(Error::Damaged { .. }) => None,
+            other => other?,
+        };
+        Ok(content
+            .and_then(|bytes| RepairMemory::from_bytes(&bytes).ok())
+            .unwrap_or_default())
+    }
+
+    /// Replaces what repair remembers; blocking.
+    pub(crate) fn remember_repair(&self, memory: &RepairMemory) -> Result<(), StateError> {
+        Ok(self.repair.write(&memory.to_bytes())?)
     }
 
     /// Replaces the saved handshakes; blocking.
@@ -318,6 +347,10 @@ mod tests {
         };
         Remembered {
             entries: vec![entry(1), entry(2)],
+            repair: RepairMemory {
+                uptime: 1234,
+                ..RepairMemory::default()
+            },
             descriptors: (1..20).map(descriptor).collect(),
         }
     }
@@ -330,12 +363,13 @@ mod tests {
         let state = State::open(&folder.path().join("node"), None).unwrap();
         assert!(state.remembered(&network).unwrap().descriptors.is_empty());
         state.remember(&saved).unwrap();
+        state.remember_repair(&saved.repair).unwrap();
         let identity = state.identity().unwrap().id();
         drop(state);
 
         let state = State::open(&folder.path().join("node"), None).unwrap();
         let read = state.remembered(&network).unwrap();
-        assert_eq!(read.entries, saved.entries);
+        assert_eq!((&read.entries, &read.repair), (&saved.entries, &saved.repair));
         assert_eq!(read.descriptors, saved.descriptors);
         assert_eq!(state.identity().unwrap().id(), identity);
         assert_eq!(state.traffic().unwrap(), None);

@@ -15,6 +15,7 @@ use tokio::{
 use warren_proto::{
     core::api::DialTarget,
     descriptor::{Host, NodeReference},
+    repair::RepairMemory,
 };
 
 use crate::{
@@ -48,6 +49,8 @@ pub(crate) struct Upkeep {
     /// Of what was saved last.
     saved: Option<u64>,
     counted: Option<Volume>,
+    /// Hours of uptime when repair's memory was saved last.
+    saved_repair: Option<u64>,
 }
 
 impl Upkeep {
@@ -67,6 +70,7 @@ impl Upkeep {
             clock_is_wrong: false,
             saved: None,
             counted: None,
+            saved_repair: None,
         }
     }
 
@@ -179,10 +183,24 @@ impl Upkeep {
         }
     }
 
+    async fn save_repair(&mut self, memory: &RepairMemory) {
+        let hours = memory.uptime / REPAIR_INTERVAL;
+        if self.saved_repair == Some(hours) {
+            return;
+        }
+        let (state, memory) = (Arc::clone(&self.state), memory.clone());
+        match tokio::task::spawn_blocking(move || state.remember_repair(&memory)).await {
+            Ok(Ok(())) => self.saved_repair = Some(hours),
+            Ok(Err(error)) => tracing::warn!(%error, "what is known of the nodes around cannot be saved"),
+            Err(_) => tracing::warn!("saving what is known of the nodes around failed inside the program"),
+        }
+    }
+
     async fn save(&mut self) {
         let Ok(report) = self.desk.report(&self.net.core).await else {
             return;
         };
+        self.save_repair(&report.remembered.repair).await;
         let digest = digest(&report.remembered);
         if self.saved == Some(digest) {
             return;
@@ -199,6 +217,10 @@ impl Upkeep {
         }
     }
 }
+
+/// Seconds of uptime after which repair's memory is saved again. It changes all the time, and what an hour adds is soon learnt
+/// again.
+const REPAIR_INTERVAL: u64 = 3600;
 
 /// Tells whether anything worth saving has changed; compared only within one run.
 fn digest(remembered: &Remembered) -> u64 {

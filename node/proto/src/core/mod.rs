@@ -250,7 +250,8 @@ impl Core {
     }
 
     /// What repair must not forget over a restart, to be saved.
-    pub fn repair_memory(&mut self, now: Time, wall: WallTime) -> RepairMemory {
+    #[must_use]
+    pub fn repair_memory(&self, now: Time, wall: WallTime) -> RepairMemory {
         self.repair.memory(now, wall)
     }
 

@@ -65,9 +65,9 @@ impl Member {
         moment.wall.0.saturating_sub(self.record.since.0) >= SETTLED.as_secs()
     }
 
-    /// Brings the record up to date.
-    fn see(&mut self, moment: Moment) {
-        let record = &mut self.record;
+    /// The record as it is now.
+    fn current(&self, moment: Moment) -> MemberRecord {
+        let mut record = self.record;
         if !self.links.is_empty() {
             let more = moment.uptime.saturating_sub(record.seen_at_uptime);
             record.presence = record.presence.saturating_add(more);
@@ -77,6 +77,12 @@ impl Member {
         // The clock was ahead when this was written.
         record.seen = record.seen.min(moment.wall);
         record.since = record.since.min(moment.wall);
+        record
+    }
+
+    /// Brings the record up to date.
+    fn see(&mut self, moment: Moment) {
+        self.record = self.current(moment);
     }
 }
 
@@ -200,8 +206,9 @@ impl Members {
         self.by_place.len()
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = MemberRecord> {
-        self.by_place.values().map(|member| member.record)
+    /// What is to be remembered.
+    pub(super) fn records(&self, moment: Moment) -> impl Iterator<Item = MemberRecord> {
+        self.by_place.values().map(move |member| member.current(moment))
     }
 
     /// Makes room: first the gone, then the farthest of those who are away.
@@ -263,7 +270,7 @@ mod tests {
         let mut members = Members::new(Location::new(0));
         members.up(at(0, 0), LinkId(1), Location::new(5));
         members.refresh(at(10, 10));
-        let records: Vec<_> = members.records().collect();
+        let records: Vec<_> = members.records(at(10, 10)).collect();
         // A month later.
         let mut back = Members::new(Location::new(0));
         back.restore(at(700, 10), &records);
@@ -292,7 +299,7 @@ mod tests {
             members.up(at(2, 2), LinkId(n), Location::new(n << 32));
             members.down(at(3, 3), LinkId(n));
         }
-        assert_eq!(members.records().count(), MAX_MEMBERS);
+        assert_eq!(members.len(), MAX_MEMBERS);
         assert!(members.find(place).is_some() && members.find(Location::new(10 << 32)).is_some());
         assert!(members.find(Location::new(900 << 32)).is_none());
         members.forget(place);

@@ -301,13 +301,12 @@ impl Repair {
     }
 
     /// What must be kept over a restart; to be asked for at the end, and now and then before.
-    pub fn memory(&mut self, now: Time, wall: WallTime) -> RepairMemory {
+    pub fn memory(&self, now: Time, wall: WallTime) -> RepairMemory {
         let moment = self.moment(now, wall);
-        self.members.refresh(moment);
         RepairMemory {
             uptime: moment.uptime,
             census: Some(self.census.mark),
-            members: self.members.records().collect(),
+            members: self.members.records(moment).collect(),
         }
     }
 
