@@ -358,6 +358,9 @@ def main():
         "refused": frame(0x23, request + b"\2"),
         "stored": frame(0x25, request + b"\5"),
         "replicated": frame(0x28, request + b"\1"),
+        "census": frame(0x29, request + b"\2\1" + keys[0] + b"\0" + keys[1]),
+        "holdings": frame(0x2A, request + b"\3\0\1\2"),
+        "handed over": frame(0x2C, request + b"\1"),
         "await": frame(0x2D, request + b"\1" + keys[0] + b"\x12\1\3" + struct.pack(">Q", 1 << 50)),
     }
     for name, encoded in frames.items():
@@ -370,6 +373,7 @@ def main():
         "insert": frame(0x24, request + b"\x11\0" + block),
         "collision": frame(0x26, request + b"\0" + block),
         "replicate": frame(0x27, request + b"\0" + block),
+        "hand over": frame(0x2B, request + b"\0" + block),
         "arrived": frame(0x2E, b"\0" + block),
     }
     for name, encoded in tail.items():

@@ -320,6 +320,10 @@ impl Core {
                 self.topology.gossip(now, wall, link, frame);
                 if let Some(stores) = self.topology.stores(link) {
                     self.router.set_neighbour_stores(link, stores);
+                    if let Some(node) = self.topology.node_of(link) {
+                        self.repair
+                            .set_neighbour_stores(now, wall, link, node.location(), stores);
+                    }
                 }
             }
             LinkEvent::Pong(number) => self.topology.pong(now, link, number),

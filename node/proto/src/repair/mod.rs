@@ -200,6 +200,20 @@ impl Repair {
         }
     }
 
+    /// Whether the node at the other end of a link keeps blocks, as it says now.
+    pub fn set_neighbour_stores(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        link: LinkId,
+        location: Location,
+        stores: bool,
+    ) {
+        if self.guests.known(link) && stores != self.members.place_of(link).is_some() {
+            self.neighbour_up(now, wall, link, location, stores);
+        }
+    }
+
     /// A link is gone.
     pub fn neighbour_down(&mut self, now: Time, wall: WallTime, link: LinkId) {
         let moment = self.moment(now, wall);

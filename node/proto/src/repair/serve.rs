@@ -72,7 +72,8 @@ impl Guests {
             asked: Allowance::new(now, ASKED_AT_ONCE),
             brought: Allowance::new(now, BROUGHT_AT_ONCE),
         };
-        self.by_link.insert(link, guest);
+        // A neighbour that changes its services keeps what it has used up.
+        self.by_link.entry(link).or_insert(guest);
     }
 
     /// What the datastore has in hand for the link is finished without an answer.

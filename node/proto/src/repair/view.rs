@@ -225,9 +225,9 @@ mod tests {
             members.up(moment(0), LinkId(place), Location::new(place));
         }
         for place in away {
-            members.down(moment(10), LinkId(*place));
+            members.down(moment(1), LinkId(*place));
         }
-        let later = moment(if settled { 30 } else { 11 });
+        let later = moment(if settled { 30 } else { 2 });
         View::new(later, HERE, &members, 4)
     }
 

@@ -296,3 +296,90 @@ fn inspection_names_sizes_and_no_keys() {
     assert_eq!(inspection.puts, 1);
     assert!(format!("{inspection:?}").len() < 1000);
 }
+
+/// Names in slices of any size are those of the blocks in the region, and a name costs one small read.
+#[test]
+fn names_are_those_of_the_blocks() {
+    let store = open(Memory::new());
+    let mut expected = Vec::new();
+    for i in 0..40 {
+        store.put(&content(i), Region::Store).unwrap();
+        store.put(&content(100 + i), Region::Cache).unwrap();
+        expected.push(content(i).id());
+    }
+    store.remove(&expected.swap_remove(7)).unwrap();
+    expected.sort_unstable();
+    for most in [1, 7, 39, 40, 64] {
+        let (mut seen, mut cursor) = (Vec::new(), Cursor::default());
+        loop {
+            let names = store.names(Region::Store, cursor, most).unwrap();
+            assert!(names.blocks.len() <= most);
+            seen.extend(names.blocks);
+            let Some(next) = names.next else { break };
+            cursor = Cursor::from_u64(next.as_u64());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, expected);
+    }
+    assert_eq!(store.occupied(Region::Store), 39);
+    let end = Cursor::from_u64(u64::MAX);
+    assert_eq!(store.names(Region::Store, end, 5).unwrap().next, None);
+}
+
+#[test]
+fn a_demoted_block_is_in_the_cache_and_nowhere_else() {
+    let memory = Memory::new();
+    let store = open(memory.clone());
+    let (a, b) = (content(1).id(), content(2).id());
+    store.put(&content(1), Region::Store).unwrap();
+    store.put(&content(2), Region::Cache).unwrap();
+    assert!(store.holds(&a) && !store.holds(&b));
+    assert!(store.demote(&a).unwrap() && !store.demote(&a).unwrap());
+    assert!(!store.demote(&b).unwrap() && !store.demote(&content(3).id()).unwrap());
+    assert!(!store.holds(&a));
+    assert_eq!(store.get(&a).unwrap(), Some((content(1), Region::Cache)));
+    // Wanted again.
+    assert_eq!(store.put(&content(1), Region::Store).unwrap(), Put::Stored);
+    assert!(store.holds(&a) && store.demote(&a).unwrap());
+    drop(store);
+    let store = open(memory);
+    assert!(!store.holds(&a));
+    assert_eq!(store.get(&a).unwrap(), Some((content(1), Region::Cache)));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Against a plain list: the store region of one set keeps the 64 nearest of what it was offered, whatever the order, and
+    /// of equally near ones the newest; a block never displaces a nearer one.
+    #[test]
+    fn a_full_set_keeps_the_nearest(offers in proptest::collection::vec((0..200_u64, 0..3_u8), 60..160)) {
+        let store = open(Memory::new());
+        let mut model: Vec<(u64, u8)> = Vec::new();
+        for (distance, name) in offers {
+            let block = signed(distance << 48, name, 1);
+            let known = model.contains(&(distance, name));
+            let farthest = model.iter().map(|(distance, _)| *distance).max();
+            let put = store.put(&block, Region::Store).unwrap();
+            if known {
+                assert_eq!(put, Put::AlreadyStored);
+            } else if model.len() == 64 && farthest.is_some_and(|farthest| farthest < distance) {
+                assert_eq!(put, Put::Nearer);
+            } else {
+                assert_eq!(put, Put::Stored);
+                if model.len() == 64 {
+                    // The oldest of the farthest.
+                    let victim = model.iter().position(|(distance, _)| Some(*distance) == farthest);
+                    model.remove(victim.unwrap());
+                }
+                model.push((distance, name));
+            }
+        }
+        for distance in 0..200 {
+            for name in 0..3 {
+                let held = store.holds(&signed(distance << 48, name, 1).id());
+                assert_eq!(held, model.contains(&(distance, name)));
+            }
+        }
+    }
+}

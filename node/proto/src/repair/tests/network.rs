@@ -149,7 +149,7 @@ impl Network {
     pub(super) fn stop(&mut self, node: usize) {
         let (now, wall) = (self.now, self.wall());
         let it = &mut self.nodes[node];
-        let Some(mut running) = it.running.take() else {
+        let Some(running) = it.running.take() else {
             return;
         };
         it.memory = running.repair.memory(now, wall);
@@ -201,7 +201,7 @@ impl Network {
     pub(super) fn fetch(&mut self, node: usize, block: BlockId) -> ExitResult {
         let now = self.now;
         let running = self.nodes[node].running.as_mut().unwrap();
-        let id = running.router.fetch(now, block, 8, false).unwrap();
+        let id = running.router.fetch(now, block, 8, false, false).unwrap();
         self.drain(node);
         self.answer_to(id.0)
     }
@@ -358,7 +358,7 @@ impl Network {
                         self.send(node, usize::try_from(peer).unwrap(), Routed::Repair(message));
                     }
                     RepairOutput::Store(ticket, question) => self.ask_store(node, ticket, question),
-                    RepairOutput::Arrived(block) => running.router.arrived(&block),
+                    RepairOutput::Arrived(block) => running.router.arrived(self.now, &block),
                     RepairOutput::Offence(_) => panic!("nobody offends here"),
                 }
             } else {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     descriptor::fixtures::{descriptor, network, vector_descriptors, vectors},
     ids::RequestId,
-    wire::{Refusal, Routed},
+    wire::{Holding, MAX_CENSUS, Receipt, Refusal, RepairMessage, RepairType, Routed, RoutedType},
 };
 
 fn block(fill: u8) -> Block {
@@ -115,6 +115,19 @@ fn examples() -> Vec<Frame> {
         Frame::Routed(Routed::Collision { id, block: block(3) }),
         Frame::Routed(Routed::Replicate { id, block: block(4) }),
         Frame::Routed(Routed::Replicated { id, stored: false }),
+        Frame::Routed(Routed::Repair(RepairMessage::Census {
+            id,
+            blocks: vec![key; MAX_CENSUS],
+        })),
+        Frame::Routed(Routed::Repair(RepairMessage::Holdings {
+            id,
+            holdings: vec![Holding::Lacking, Holding::Held, Holding::Foreign],
+        })),
+        Frame::Routed(Routed::Repair(RepairMessage::HandOver { id, block: block(5) })),
+        Frame::Routed(Routed::Repair(RepairMessage::HandedOver {
+            id,
+            receipt: Receipt::Busy,
+        })),
     ]
 }
 
@@ -181,6 +194,9 @@ fn lengths_are_judged_by_the_header() {
         match kind {
             FrameType::Hello | FrameType::Descriptors | FrameType::Announce | FrameType::Announced => {}
             FrameType::Observed => assert_eq!(admitted, [7, 19]),
+            FrameType::Routed(RoutedType::Repair(RepairType::Census | RepairType::Holdings)) => {
+                assert_eq!(admitted.len(), MAX_CENSUS);
+            }
             _ => assert_eq!(admitted.len(), 1, "{kind:?}"),
         }
     }
@@ -230,6 +246,24 @@ fn wrong_values_are_refused() {
         matches!(decode(&found).err(), Some(WireError::Block(_))),
         "content is no signed block"
     );
+
+    let mut holdings = encode(&Frame::Routed(Routed::Repair(RepairMessage::Holdings {
+        id: RequestId(1),
+        holdings: vec![Holding::Held],
+    })));
+    let last = holdings.len() - 1;
+    for (at, value, field) in [
+        (last, 3, "holding"),
+        (last - 1, 0, "number of blocks"),
+        (last - 1, 65, "number of blocks"),
+    ] {
+        let before = std::mem::replace(&mut holdings[at], value);
+        let value = value.into();
+        assert_eq!(decode(&holdings).err(), Some(WireError::Value { field, value }));
+        holdings[at] = before;
+    }
+    holdings[last - 1] = 2;
+    assert_eq!(decode(&holdings).err(), Some(WireError::Truncated));
 
     let mut refused = encode(&Frame::Routed(Routed::Refused {
         id: RequestId(1),
@@ -351,13 +385,21 @@ fn vectors_agree() {
                         } => true,
                         Routed::Stored { copies: 5, .. } => true,
                         Routed::Replicated { stored: true, .. } => true,
+                        Routed::Repair(RepairMessage::Census { blocks, .. }) => {
+                            blocks.iter().map(|block| block.kind).collect::<Vec<_>>()
+                                == [BlockKind::Signed, BlockKind::Content]
+                        }
+                        Routed::Repair(RepairMessage::Holdings { holdings, .. }) => {
+                            holdings == [Holding::Lacking, Holding::Held, Holding::Foreign]
+                        }
+                        Routed::Repair(RepairMessage::HandedOver { receipt, .. }) => receipt == Receipt::Kept,
                         _ => false,
                     }
             }
         };
         assert!(right, "{}", vector.text("name"));
     }
-    assert_eq!(seen, 21);
+    assert_eq!(seen, 24);
 }
 
 #[test]
@@ -391,6 +433,10 @@ fn vectors_with_blocks_agree() {
             id,
             block: block.clone(),
         }),
+        Frame::Routed(Routed::Repair(RepairMessage::HandOver {
+            id,
+            block: block.clone(),
+        })),
         Frame::Routed(Routed::Arrived { block }),
     ];
     let vectors = vectors("long frame");
@@ -411,7 +457,7 @@ fn vectors_with_blocks_agree() {
 
 proptest! {
     #[test]
-    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..31, body: Vec<u8>) {
+    fn any_body_of_any_type_is_a_frame_or_an_error(index in 0usize..35, body: Vec<u8>) {
         let kind = examples()[index].kind();
         if let Ok(frame) = Frame::decode(kind, BytesMut::from(&body[..]), &network()) {
             prop_assert_eq!(&encode(&frame)[FRAME_HEADER..], &body[..]);
@@ -419,7 +465,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..31, place: prop::sample::Index, bit in 0..8u8) {
+    fn a_changed_frame_is_the_frame_it_says_or_an_error(index in 0usize..35, place: prop::sample::Index, bit in 0..8u8) {
         let mut bytes = encode(&examples()[index]);
         let place = place.index(bytes.len());
         bytes[place] ^= 1 << bit;
