@@ -1,4 +1,4 @@
-//! Inserting one file: the two passes over its bytes, and an upload machine driven beside the second.
+//! Inserting one file: the passes over its bytes, and an upload machine driven beside the second.
 //!
 //! Everything happens within the caller's future, so dropping it ends the insert.
 
@@ -43,21 +43,36 @@ pub(super) async fn insert(
         .transpose()
         .map_err(|error| InsertError::BadType(error.to_string()))?;
     reporter.update(|progress| progress.phase = Phase::Hashing);
-    let (summary, second) = match source {
-        Source::Path(path) => of_file(client, path, options.compress, &reporter).await?,
-        Source::Stream(stream) => of_stream(client, stream, options.compress, &reporter).await?,
+    let compress = options.compress;
+    let (expected, total, second) = match source {
+        // No key follows from its bytes, so nobody has to know them all before.
+        Source::Path(path) if options.unpredictable => {
+            let opened = client.budget.run(move || SecondPass::only(&path, compress));
+            let (only, len) = opened.await??;
+            (None, len, only)
+        }
+        Source::Path(path) => {
+            let (summary, second) = of_file(client, path, compress, &reporter).await?;
+            (Some(summary), summary.stream_len, second)
+        }
+        Source::Stream(stream) => {
+            let (summary, second) = of_stream(client, stream, compress, &reporter).await?;
+            (Some(summary), summary.stream_len, second)
+        }
     };
     // Late, so that a slow upload does not keep others waiting; and waiting itself, so that it was not for nothing.
     let _slot = client.budget.wait_for_job().await;
-    let (key, target) = keys(options.kind, options.unpredictable, &summary)?;
+    let (key, target) = keys(options.kind, expected.filter(|_| !options.unpredictable))?;
     let job = client.jobs.open(false).await?;
     let driver = Driver {
-        upload: Upload::new(client.clock.now(), key, target, mime, Some(summary)),
+        upload: Upload::new(client.clock.now(), key, target, mime, expected),
         job,
         crew: Crew::new(client.budget.clone()),
         client,
         reporter,
-        summary,
+        expected,
+        total,
+        size: 0,
         second: Some(Box::new(second)),
         pieces: VecDeque::new(),
         taken: Vec::new(),
@@ -65,14 +80,11 @@ pub(super) async fn insert(
     driver.run().await
 }
 
-fn keys(
-    kind: InsertKind,
-    unpredictable: bool,
-    summary: &StreamSummary,
-) -> Result<(FileKey, UploadTarget), InsertError> {
-    let (file, choice) = match unpredictable {
-        true => (FileKey::unpredictable(seed()?), KeyChoice::Unpredictable(seed()?)),
-        false => (
+/// The key follows from what it is given, or else is random.
+fn keys(kind: InsertKind, from: Option<StreamSummary>) -> Result<(FileKey, UploadTarget), InsertError> {
+    let (file, choice) = match from {
+        None => (FileKey::unpredictable(seed()?), KeyChoice::Unpredictable(seed()?)),
+        Some(summary) => (
             FileKey::reproducible(&summary.stream_hash, summary.stream_len),
             KeyChoice::Reproducible,
         ),
@@ -167,7 +179,12 @@ struct Driver<'a> {
     crew: Crew<Done>,
     client: &'a Client,
     reporter: Reporter,
-    summary: StreamSummary,
+    /// Absent in a single pass.
+    expected: Option<StreamSummary>,
+    /// Bytes of stream to expect, for whoever watches.
+    total: u64,
+    /// Bytes of plaintext, once the stream has ended.
+    size: u64,
     /// Absent while it is being read, and after its end.
     second: Option<Box<SecondPass>>,
     /// Read, not yet taken by the machine: one batch ahead.
@@ -220,7 +237,7 @@ impl Driver<'_> {
                         self.report(Phase::Done);
                         return Ok(Some(Inserted {
                             uri: uploaded.uri,
-                            size: self.summary.size,
+                            size: self.size,
                         }));
                     }
                     UploadOutput::Failed(why) => return Err(why.into()),
@@ -259,7 +276,10 @@ impl Driver<'_> {
             Done::Read(second, batch) => {
                 let batch = batch?;
                 if batch.is_empty() {
-                    self.upload.end(now, &self.summary);
+                    let measured = self.expected.or_else(|| second.measured());
+                    let summary = measured.ok_or(InsertError::Internal("no measures".to_owned()))?;
+                    self.size = summary.size;
+                    self.upload.end(now, &summary);
                 } else {
                     self.pieces.extend(batch);
                     self.second = Some(second);
@@ -274,7 +294,7 @@ impl Driver<'_> {
         self.reporter.update(|progress| {
             progress.phase = phase;
             progress.bytes = now.bytes;
-            progress.total_bytes = Some(self.summary.stream_len);
+            progress.total_bytes = Some(self.total.max(now.bytes));
             progress.blocks = now.blocks;
             progress.total_blocks = now.total_blocks;
             progress.failed_blocks = now.failed_blocks;

@@ -2,7 +2,7 @@
 //!
 //! The first learns what the file key derives from: length and hash of the stream (the plaintext, or its compressed frames).
 //! The second gives the stream to the encoder. A file is read twice; of what comes only once, the first pass spools the stream, so
-//! that it is compressed but once.
+//! that it is compressed but once. A file whose key does not follow from its bytes needs only the second.
 //!
 //! Invariant: the second pass gives exactly the stream that the first one measured. This is more than a convenience: were a file
 //! that changed in between encrypted under the key of what it was, two different blocks could end up under one
@@ -109,22 +109,9 @@ impl FirstPass {
 
     /// Of a regular file, with its length now.
     pub(super) fn of_file(path: &Path, compress: bool) -> Result<(Self, u64), InsertError> {
-        let file = File::open(path).map_err(InsertError::Source)?;
-        let facts = file.metadata().map_err(InsertError::Source)?;
-        if !facts.is_file() {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(InsertError::Source(error));
-        }
-        Ok((
-            Self::new(
-                Keep::File {
-                    file,
-                    hashes: Vec::new(),
-                },
-                compress,
-            ),
-            facts.len(),
-        ))
+        let (file, len) = open(path)?;
+        let hashes = Vec::new();
+        Ok((Self::new(Keep::File { file, hashes }, compress), len))
     }
 
     fn new(keep: Keep, compress: bool) -> Self {
@@ -195,7 +182,7 @@ impl FirstPass {
     }
 }
 
-/// The second pass.
+/// The second pass, or the only one.
 pub(super) struct SecondPass {
     again: Again,
     /// Memory of pieces that were given out and came back.
@@ -210,6 +197,13 @@ enum Again {
         /// Of a compressed stream.
         writer: Option<Box<StreamWriter>>,
     },
+    /// Measures what it reads.
+    Once {
+        file: File,
+        /// Until the end.
+        shaper: Option<Box<Shaper>>,
+        measured: Option<StreamSummary>,
+    },
 }
 
 impl SecondPass {
@@ -217,6 +211,29 @@ impl SecondPass {
         Self {
             again,
             spare: Vec::new(),
+        }
+    }
+
+    /// The only pass over a regular file, with its length now.
+    pub(super) fn only(path: &Path, compress: bool) -> Result<(Self, u64), InsertError> {
+        let (file, len) = open(path)?;
+        let shaper = Some(Box::new(Shaper::new(compress)));
+        let measured = None;
+        Ok((
+            Self::new(Again::Once {
+                file,
+                shaper,
+                measured,
+            }),
+            len,
+        ))
+    }
+
+    /// After the end of the only pass: the measures.
+    pub(super) fn measured(&self) -> Option<StreamSummary> {
+        match &self.again {
+            Again::Once { measured, .. } => *measured,
+            Again::Spool(_) | Again::File { .. } => None,
         }
     }
 
@@ -247,6 +264,24 @@ impl SecondPass {
         let (file, hashes, writer) = match &mut self.again {
             Again::Spool(spool) => return spool.read().map_err(InsertError::Spool),
             Again::File { file, hashes, writer } => (file, hashes, writer),
+            Again::Once {
+                file,
+                shaper,
+                measured,
+            } => {
+                let Some(mut shaping) = shaper.take() else {
+                    return Ok(None);
+                };
+                let (mut piece, mut out) = (self.spare.pop().unwrap_or_default(), BytesMut::new());
+                if read_piece(file, &mut piece)? {
+                    shaping.push(&piece, &mut out)?;
+                    *shaper = Some(shaping);
+                } else {
+                    *measured = Some(shaping.finish(&mut out)?);
+                }
+                self.spare.push(piece);
+                return Ok(Some(out.freeze()));
+            }
         };
         let mut piece = self.spare.pop().unwrap_or_default();
         match (read_piece(file, &mut piece)?, hashes.next()) {
@@ -270,6 +305,17 @@ impl SecondPass {
             _ => Err(InsertError::Changed),
         }
     }
+}
+
+/// Opens a regular file; also its length now.
+fn open(path: &Path) -> Result<(File, u64), InsertError> {
+    let file = File::open(path).map_err(InsertError::Source)?;
+    let facts = file.metadata().map_err(InsertError::Source)?;
+    if !facts.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(InsertError::Source(error));
+    }
+    Ok((file, facts.len()))
 }
 
 /// Reads the next piece of a file, full but at the end; false when there is none.
@@ -369,7 +415,12 @@ mod tests {
                 bytes
                     .chunks(77_777)
                     .for_each(|part| by_stream.push(part).unwrap());
+                let (mut only, len) = SecondPass::only(&path, compress).unwrap();
+                assert_eq!(len, bytes.len() as u64);
+                let alone = drain(&mut only).unwrap();
                 let (summary, mut second) = by_file.finish().unwrap();
+                assert_eq!(only.measured(), Some(summary));
+                assert!(read(&summary, &alone) == bytes);
                 assert!(compress || summary.compression == Compression::None);
                 assert!(read(&summary, &drain(&mut second).unwrap()) == bytes);
                 let (again, mut second) = by_stream.finish().unwrap();

@@ -38,13 +38,13 @@ use warren_keys::{
 
 use crate::{core::api::InsertFailure, ids::OpId, time::Time};
 
-/// Blocks that wait to be inserted or are on their way, bytes. Encoding adds at most two segments of 10 MiB (bytes and
-/// blocks), the encoder's own buffers 8 MiB a level.
+/// Blocks that wait to be inserted or are on their way, bytes. Encoding adds a segment of 6 MiB (its bytes become blocks where
+/// they lie, parity comes with them), the encoder's own buffers 8 MiB a level.
 pub const MAX_BLOCKS: usize = 18 << 20;
 /// Bytes of stream asked for at a time.
 const PORTION: usize = 1 << 20;
-/// Segments encoded at a time.
-const MAX_ENCODING: usize = 2;
+/// Segments encoded at a time: one processor encodes several times as fast as all send.
+const MAX_ENCODING: usize = 1;
 /// Inserts on their way: what six circuits carry.
 const MAX_INSERTING: usize = 384;
 /// From so many bytes of stream on, a file is worth several circuits.
@@ -245,7 +245,7 @@ impl Upload {
     /// Bytes that the machine holds, the encoder's buffers (8 MiB a level) aside.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.blocks_held() * BLOCK_SIZE + self.encoding * SEGMENT_DATA as usize * BLOCK_SIZE * 5 / 2
+        self.blocks_held() * BLOCK_SIZE + self.encoding * SEGMENT_DATA as usize * BLOCK_SIZE * 3 / 2
     }
 
     fn expected_len(&self) -> u64 {
