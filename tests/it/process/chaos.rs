@@ -4,9 +4,11 @@
 //! budget, no panic. What is guaranteed while the trouble lasts is in each test.
 
 mod clock;
+mod disk;
 mod partition;
 mod replaced;
 mod restarts;
+mod silent;
 mod slow;
 
 use std::time::Duration;

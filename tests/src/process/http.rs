@@ -4,12 +4,54 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 /// Longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Where a server is: an address, and the network namespace in which it is that server's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// The address.
+    pub address: SocketAddr,
+    /// The namespace's file, if it is another than this process's.
+    pub namespace: Option<PathBuf>,
+}
+
+impl From<SocketAddr> for Reach {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            namespace: None,
+        }
+    }
+}
+
+impl Reach {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn connect(&self) -> io::Result<TcpStream> {
+        let Some(namespace) = &self.namespace else {
+            return TcpStream::connect(self.address);
+        };
+        // A thread is in one namespace; a socket stays in that in which it was made.
+        let connect = || {
+            let file = fs::File::open(namespace)?;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            TcpStream::connect(self.address)
+        };
+        thread::scope(|scope| scope.spawn(connect).join())
+            .unwrap_or_else(|_| Err(io::Error::other("the connecting thread panicked")))
+    }
+}
 
 /// What a server answered.
 #[derive(Debug)]
@@ -25,13 +67,13 @@ pub struct Answer {
 /// # Errors
 /// When the connection fails, or what comes is no answer.
 pub fn request(
-    address: SocketAddr,
+    server: impl Into<Reach>,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Answer> {
-    exchange(TcpStream::connect(address)?, method, path, headers, body)
+    exchange(server.into().connect()?, method, path, headers, body)
 }
 
 /// The same over a connection that the caller can cut.
@@ -95,6 +137,8 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 pub struct Control {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The network namespace in which it does, if it is another than this process's.
+    pub namespace: Option<PathBuf>,
     /// Value of the header that opens it.
     pub authorization: String,
 }
@@ -110,6 +154,7 @@ impl Control {
         let field = |name: &str| value[name].as_str().unwrap_or_default();
         Ok(Self {
             address: field("address").parse().map_err(io::Error::other)?,
+            namespace: None,
             authorization: format!("Bearer {}", field("token")),
         })
     }
@@ -120,7 +165,11 @@ impl Control {
     /// When the node does not answer with one.
     pub fn get(&self, path: &str) -> io::Result<serde_json::Value> {
         let headers = [("Authorization", self.authorization.as_str())];
-        let answer = request(self.address, "GET", path, &headers, b"")?;
+        let server = Reach {
+            address: self.address,
+            namespace: self.namespace.clone(),
+        };
+        let answer = request(server, "GET", path, &headers, b"")?;
         Ok(serde_json::from_slice(&answer.body)?)
     }
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{
     binary,
     command::{self, Ended, Ending},
-    http::Control,
+    http::{Control, Reach},
 };
 
 /// A node is ready within this, or has failed. It takes a tenth of a second; the rest is for busy machines.
@@ -99,6 +99,7 @@ pub struct Home {
     log: &'static str,
     variables: Vec<(&'static str, String)>,
     launcher: Vec<String>,
+    namespace: Option<PathBuf>,
 }
 
 impl Home {
@@ -120,6 +121,7 @@ impl Home {
             log: settings.log,
             variables: Vec::new(),
             launcher: Vec::new(),
+            namespace: None,
         }
     }
 
@@ -134,6 +136,15 @@ impl Home {
     #[must_use]
     pub fn with_launcher(mut self, launcher: Vec<String>) -> Self {
         self.launcher = launcher;
+        self
+    }
+
+    /// Has the node started in the network namespace of this file.
+    #[must_use]
+    pub fn with_namespace(mut self, namespace: PathBuf) -> Self {
+        let enter = format!("--net={}", namespace.display());
+        self.launcher.splice(..0, ["nsenter".to_owned(), enter]);
+        self.namespace = Some(namespace);
         self
     }
 
@@ -231,7 +242,10 @@ impl Home {
         Node {
             reference: ready["reference"].as_str().unwrap().to_owned(),
             proxy: proxy.parse().unwrap(),
-            control: Control::find(&seen_by(&child, &self.folder)).unwrap(),
+            control: Control {
+                namespace: self.namespace.clone(),
+                ..Control::find(&seen_by(&child, &self.folder)).unwrap()
+            },
             child,
             home: self,
         }
@@ -291,6 +305,14 @@ impl Node {
     /// When the node does not answer.
     pub fn rejected(&self) -> u64 {
         self.status()["rejected"].as_u64().unwrap()
+    }
+
+    /// How to reach its proxy.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            address: self.proxy,
+            namespace: self.home.namespace.clone(),
+        }
     }
 
     /// A path as the node sees it.

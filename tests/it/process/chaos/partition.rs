@@ -18,31 +18,28 @@ const SEED: u64 = 0x7061_7274;
 const SMALLER: usize = 8;
 /// Files before, bytes.
 const BEFORE: [u64; 6] = [20_000, 50_000, 100_000, 200_000, 300_000, 900_000];
+/// Files that each part inserts meanwhile, and fetches.
+const MEANWHILE: usize = 8;
 
-#[test]
-fn two_parts_go_on_and_grow_together() {
-    let fleet = Fleet::start("partition", SEED, NODES);
+/// `part` makes the smaller part unreachable for the others, without an end or an answer: as a cable that is cut, not as a machine that
+/// says that the other one is gone; or makes it reachable again.
+#[expect(clippy::print_stdout, reason = "part of a test")]
+fn two_parts(fleet: Fleet, part: impl Fn(&Fleet, &[usize], bool)) {
     let mut rng = ChaCha20Rng::seed_from_u64(SEED);
     let all: Vec<usize> = (0..NODES).collect();
     let smaller = choose(&mut rng, &all, SMALLER);
     let larger: Vec<usize> = all.iter().copied().filter(|n| !smaller.contains(n)).collect();
-    let between = |one: usize, other: usize| smaller.contains(&one) != smaller.contains(&other);
     let mut files = fleet.insert(&all, &BEFORE);
 
-    // No end and no answer: as a cable that is cut, not as a machine that says that the other one is gone.
-    fleet.lines.set_all(NODES, |one, other, line| {
-        if between(one, other) {
-            line.flow = Flow::Stalled;
-        }
-    });
-    for (part, others) in [(&smaller, &larger), (&larger, &smaller)] {
-        for number in part {
+    part(&fleet, &smaller, true);
+    for (own, others) in [(&smaller, &larger), (&larger, &smaller)] {
+        for number in own {
             wait_for("the end of the links to the other part", super::LINKS_END, || {
                 let links = fleet.links(*number);
                 (!links.iter().any(|link| others.contains(link))).then_some(())
             });
         }
-        fleet.wait_until_one(part);
+        fleet.wait_until_one(own);
     }
     let load = [Load::default(), Load::default()];
     thread::scope(|scope| {
@@ -54,7 +51,7 @@ fn two_parts_go_on_and_grow_together() {
         for load in &load {
             wait_for("files in both parts", super::LOAD, || {
                 let (inserted, fetched) = load.done();
-                (inserted >= 8 && fetched >= 8).then_some(())
+                (inserted >= MEANWHILE && fetched >= MEANWHILE as u64).then_some(())
             });
         }
     });
@@ -67,9 +64,23 @@ fn two_parts_go_on_and_grow_together() {
         files.extend(inserted);
     }
 
-    fleet.lines.set_all(NODES, |_, _, line| line.flow = Flow::Open);
+    part(&fleet, &smaller, false);
     fleet.wait_until_whole();
     let mut readers = choose(&mut rng, &smaller, 2);
     readers.extend(choose(&mut rng, &larger, 2));
     fleet.finish(&files, &readers);
+}
+
+#[test]
+fn two_parts_go_on_and_grow_together() {
+    two_parts(Fleet::start("partition", SEED, NODES), |fleet, smaller, apart| {
+        fleet.lines.set_all(NODES, |one, other, line| {
+            let between = smaller.contains(&one) != smaller.contains(&other);
+            line.flow = if apart && between {
+                Flow::Stalled
+            } else {
+                Flow::Open
+            };
+        });
+    });
 }

@@ -72,6 +72,24 @@ fn address(number: usize) -> IpAddr {
 }
 
 impl Fleet {
+    fn empty(name: &str, seed: u64) -> Self {
+        let turn = turn();
+        let mut template = Settings::new(name);
+        template.reserve = false;
+        template.queues = "32 MiB";
+        template.log = "info";
+        Self {
+            lines: Lines::new(seed),
+            proxies: Arc::default(),
+            template,
+            seed,
+            members: Vec::new(),
+            peak: 0,
+            folder: scratch(),
+            _turn: turn,
+        }
+    }
+
     /// Starts `count` nodes with small datastores that know the first one, and waits until they are one ring. `adapt` changes the settings of all;
     /// `prepare` how the node with a number is started.
     ///
@@ -84,22 +102,8 @@ impl Fleet {
         adapt: impl FnOnce(&mut Settings),
         prepare: impl Fn(usize, Home) -> Home,
     ) -> Self {
-        let turn = turn();
-        let mut template = Settings::new(name);
-        template.reserve = false;
-        template.queues = "32 MiB";
-        template.log = "info";
-        adapt(&mut template);
-        let mut fleet = Self {
-            lines: Lines::new(seed),
-            proxies: Arc::default(),
-            template,
-            seed,
-            members: Vec::new(),
-            peak: 0,
-            folder: scratch(),
-            _turn: turn,
-        };
+        let mut fleet = Self::empty(name, seed);
+        adapt(&mut fleet.template);
         for _ in 0..count {
             fleet.add_with(&prepare);
         }
@@ -123,6 +127,17 @@ impl Fleet {
         self.add_with(&|_, home| home)
     }
 
+    /// The same, but the references of these come before: they need not be nodes.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_misled(&mut self, seeds: Vec<String>) -> usize {
+        let honest = std::mem::replace(&mut self.template.seeds, seeds);
+        let number = self.add();
+        self.template.seeds = honest;
+        number
+    }
+
     fn add_with(&mut self, prepare: &impl Fn(usize, Home) -> Home) -> usize {
         let number = self.members.len();
         let ip = address(number);
@@ -131,16 +146,21 @@ impl Fleet {
         settings.dial_from = Some(ip);
         let door = SocketAddr::new(ip, 0);
         settings.advertise = vec![self.lines.open(number, door, ip, settings.listen)];
+        self.add_as(settings, |home| prepare(number, home))
+    }
+
+    fn add_as(&mut self, mut settings: Settings, prepare: impl FnOnce(Home) -> Home) -> usize {
+        let number = self.members.len();
         let seed = self
             .members
             .iter()
             .find(|member| matches!(member.state, State::Running(_)));
         settings.seeds.extend(seed.map(|member| member.reference.clone()));
         let folder = self.folder.path().join(format!("node-{number}"));
-        let node = prepare(number, Home::make(folder, &settings)).start();
+        let node = prepare(Home::make(folder, &settings)).start();
         let reference = node.reference.clone();
         let parsed: warren_proto::descriptor::NodeReference = reference.parse().unwrap();
-        self.proxies.offer(number, node.proxy);
+        self.proxies.offer(number, node.reach());
         self.members.push(Member {
             reference,
             place: parsed.node.location(),
@@ -204,7 +224,7 @@ impl Fleet {
             node.reference, self.members[number].reference,
             "it is the same node"
         );
-        self.proxies.offer(number, node.proxy);
+        self.proxies.offer(number, node.reach());
         self.members[number].state = State::Running(node);
     }
 
@@ -301,7 +321,7 @@ impl Fleet {
         let numbers = (1..).map(|number: u64| self.seed ^ number << 40);
         let inserted = lens.iter().zip(nodes).zip(numbers);
         inserted
-            .map(|((len, node), number)| File::insert(self.node(*node).proxy, number, *len).unwrap())
+            .map(|((len, node), number)| File::insert(&self.node(*node).reach(), number, *len).unwrap())
             .collect()
     }
 
@@ -316,8 +336,8 @@ impl Fleet {
             let fetching: Vec<_> = readers
                 .iter()
                 .map(|reader| {
-                    let proxy = self.node(*reader).proxy;
-                    scope.spawn(move || files.iter().map(|file| file.wait_for(proxy)).sum::<u64>())
+                    let proxy = self.node(*reader).reach();
+                    scope.spawn(move || files.iter().map(|file| file.wait_for(&proxy)).sum::<u64>())
                 })
                 .collect();
             fetching

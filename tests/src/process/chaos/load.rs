@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +15,11 @@ use std::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::process::{data::RandomFile, http, wait_for};
+use crate::process::{
+    data::RandomFile,
+    http::{self, Reach},
+    wait_for,
+};
 
 /// A file that was inserted comes within this once nothing disturbs the network any more.
 const FETCH: Duration = Duration::from_secs(180);
@@ -43,7 +46,7 @@ pub struct Proxies {
 }
 
 struct Proxy {
-    address: SocketAddr,
+    reach: Reach,
     /// Whether transfers may begin.
     open: bool,
     lent: usize,
@@ -54,14 +57,14 @@ pub struct Lent<'a> {
     proxies: &'a Proxies,
     number: usize,
     /// Where it is.
-    pub address: SocketAddr,
+    pub reach: Reach,
 }
 
 impl Proxies {
     /// The node runs.
-    pub fn offer(&self, number: usize, address: SocketAddr) {
+    pub fn offer(&self, number: usize, reach: Reach) {
         let proxy = Proxy {
-            address,
+            reach,
             open: true,
             lent: 0,
         };
@@ -98,7 +101,7 @@ impl Proxies {
         Some(Lent {
             proxies: self,
             number: **number,
-            address: proxy.address,
+            reach: proxy.reach.clone(),
         })
     }
 }
@@ -142,9 +145,10 @@ impl File {
     ///
     /// # Errors
     /// What the node says, or that the connection ended. The file does not count as inserted then.
-    pub fn insert(proxy: SocketAddr, seed: u64, len: u64) -> Result<Self, String> {
+    pub fn insert(proxy: &Reach, seed: u64, len: u64) -> Result<Self, String> {
         let bytes = RandomFile::new(seed, len).bytes();
-        let answer = http::request(proxy, "PUT", "/?compress=0", &[], &bytes).map_err(|e| e.to_string())?;
+        let answer =
+            http::request(proxy.clone(), "PUT", "/?compress=0", &[], &bytes).map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
         if answer.status != 201 {
             return Err(format!("{}: {text}", answer.status));
@@ -159,8 +163,8 @@ impl File {
     ///
     /// # Panics
     /// When something else comes whole.
-    pub fn fetch(&self, proxy: SocketAddr) -> Result<(), String> {
-        let answer = http::request(proxy, "GET", &format!("/{}", self.key), &[], b"");
+    pub fn fetch(&self, proxy: &Reach) -> Result<(), String> {
+        let answer = http::request(proxy.clone(), "GET", &format!("/{}", self.key), &[], b"");
         let answer = answer.map_err(|e| e.to_string())?;
         if answer.status != 200 {
             let text = String::from_utf8_lossy(&answer.body);
@@ -178,7 +182,7 @@ impl File {
     ///
     /// # Panics
     /// When it does not come.
-    pub fn wait_for(&self, proxy: SocketAddr) -> u64 {
+    pub fn wait_for(&self, proxy: &Reach) -> u64 {
         let mut failures = Vec::new();
         let what = format!("{self:?}");
         wait_for(&what, FETCH, || match self.fetch(proxy) {
@@ -214,7 +218,7 @@ impl Load {
             let len = 1 + rng.next_u64() % LARGEST;
             let lent = proxies.lend(among, &mut rng);
             if let (Some(proxy), ..MOST) = (lent, number) {
-                match File::insert(proxy.address, seed ^ number, len) {
+                match File::insert(&proxy.reach, seed ^ number, len) {
                     Ok(file) => {
                         own.push(file.clone());
                         lock(&self.files).push(file);
@@ -224,7 +228,7 @@ impl Load {
             }
             let file = below(&mut rng, own.len()).map(|index| &own[index]);
             if let (Some(file), Some(proxy)) = (file, proxies.lend(among, &mut rng)) {
-                match file.fetch(proxy.address) {
+                match file.fetch(&proxy.reach) {
                     Ok(()) => {
                         self.fetched.fetch_add(1, Ordering::SeqCst);
                     }
