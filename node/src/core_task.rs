@@ -218,6 +218,7 @@ impl<B: Backend> CoreTask<B> {
                 Poll::Pending => {}
             }
             let now = self.net.clock.now();
+            self.core.set_pressure(self.net.memory.pressure());
             let mut inputs = std::mem::take(&mut self.inputs);
             for input in inputs.drain(..) {
                 self.input(now, input);
@@ -225,6 +226,7 @@ impl<B: Backend> CoreTask<B> {
             self.inputs = inputs;
             worked |= self.timeouts(cx, now);
             self.orders(now);
+            self.net.memory.core(self.core.memory());
             self.outbox.flush(&self.net.registry, |_, _, _| {});
             if !worked {
                 return Poll::Pending;

@@ -25,7 +25,10 @@ use warren_proto::{
     ids::{JobId, OpId},
 };
 
-use crate::inbox::{Inbox, Refused};
+use crate::{
+    inbox::{Inbox, Refused},
+    memory::{Memory, Share},
+};
 
 /// Operations that one job may have open. Their blocks are 32 MiB, several times what a fast job needs to keep its circuits
 /// full.
@@ -39,15 +42,17 @@ pub struct NodeStopped;
 /// Where events of jobs go, shared by the core task (which delivers) and the handles (which register).
 pub(crate) struct Jobs {
     core: Arc<Inbox<CoreInput>>,
+    memory: Arc<Memory>,
     open: Mutex<BTreeMap<JobId, Arc<Inbox<ClientEvent>>>>,
     next_job: AtomicU64,
     next_op: AtomicU64,
 }
 
 impl Jobs {
-    pub(crate) fn new(core: Arc<Inbox<CoreInput>>) -> Arc<Self> {
+    pub(crate) fn new(core: Arc<Inbox<CoreInput>>, memory: Arc<Memory>) -> Arc<Self> {
         Arc::new(Self {
             core,
+            memory,
             open: Mutex::default(),
             next_job: AtomicU64::new(1),
             next_op: AtomicU64::new(1),
@@ -118,6 +123,11 @@ impl Job {
     #[must_use]
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// Where it books the memory that it holds.
+    pub(crate) fn memory(&self) -> Share {
+        self.jobs.memory.transfer()
     }
 
     /// A fresh operation number, unique in this node.

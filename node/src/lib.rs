@@ -21,6 +21,7 @@ pub mod http;
 mod inbox;
 mod jobs;
 pub mod log;
+mod memory;
 mod net;
 pub mod node;
 pub mod overview;

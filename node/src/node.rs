@@ -36,6 +36,7 @@ use crate::{
     datastore::Datastore,
     inbox::Inbox,
     jobs::Jobs,
+    memory::Memory,
     net::{
         Net, NetParts,
         bandwidth::{
@@ -141,6 +142,8 @@ pub struct NodeStatus {
     pub addresses: Vec<SocketAddr>,
     /// Whether its owner said what to publish.
     pub announced: bool,
+    /// Bytes of all data that waits, of the memory allowed.
+    pub memory: usize,
     /// What was asked of the datastore.
     pub store: StoreCounts,
     /// How full the datastore is.
@@ -202,6 +205,7 @@ impl NodeHandle {
             mapping: self.mapping.borrow().clone(),
             addresses: self.net.descriptor().addresses.clone(),
             announced: self.own.is_announced(),
+            memory: self.net.memory.used(),
             store: self.store.counts(),
             disk: self.store.backend().store().stats(),
             rejections: self.net.gate.rejections(),
@@ -470,6 +474,7 @@ impl Node {
             &network,
         );
         let core = Arc::new(Inbox::new(CORE_INBOX));
+        let memory = Memory::new(config.memory);
         let net = Net::new(NetParts {
             clock,
             secrets: Arc::new(secrets),
@@ -480,7 +485,7 @@ impl Node {
             replays,
             gate: config.gate.clone(),
             links: config.links,
-            queues: config.queues,
+            memory: Arc::clone(&memory),
             bandwidth: Bandwidth::new(
                 clock.now(),
                 config.bandwidth,
@@ -528,7 +533,7 @@ impl Node {
         );
         let desk = Arc::<Desk>::default();
         let node = NodeHandle {
-            jobs: Jobs::new(core),
+            jobs: Jobs::new(core, memory),
             store: Arc::new(store),
             state: Arc::new(state),
             own: Arc::new(Own::new(Arc::clone(&net), Arc::clone(&desk), addresses)),

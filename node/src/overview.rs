@@ -56,6 +56,8 @@ pub struct Status {
     pub jobs: usize,
     /// Bytes that wait to be sent.
     pub queued_bytes: usize,
+    /// Bytes of all data that waits in memory, of `limits.memory`.
+    pub memory_bytes: usize,
     /// The store region.
     pub store: Region,
     /// The cache region.
@@ -189,6 +191,7 @@ impl Overview {
             circuits_ready: status.core.circuits_ready,
             jobs: status.jobs,
             queued_bytes: status.queued,
+            memory_bytes: status.memory,
             store: region(status.disk.store),
             cache: region(status.disk.cache),
             services: Offered {

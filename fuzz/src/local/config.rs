@@ -71,7 +71,7 @@ pub fn seeds() -> Vec<Seed> {
         "[store]\nsize = \"20 GiB\"\ncache = 17000000\n[circuits]\nhops = 6\n",
         "[proxy]\nlisten = \"192.0.2.1:8888\"\nallow_remote = true\nhosts = [\"warren.example\"]\n[control]\nlisten = \"127.0.0.1:0\"\n",
         "[services]\nrelay = false\nunknown = 1\n",
-        "[limits]\nlinks = 3\nqueues = \"1 GiB\"\n",
+        "[limits]\nlinks = 3\nmemory = \"1 GiB\"\n",
         "[node]\nseeds = [\"warren-node:\"]\n",
     ];
     let sizes = [

@@ -68,7 +68,7 @@ pub(super) fn node_config(config: &Config, data_dir: PathBuf) -> Result<NodeConf
             store: config.services.store,
         },
         links: usize::from(config.limits.links),
-        queues: bounded(config.limits.queues.0),
+        memory: bounded(config.limits.memory.0),
         bandwidth: BandwidthLimits {
             up: config.limits.up.0,
             down: config.limits.down.0,

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     jobs::{Job, NodeStopped},
+    memory::Share,
 };
 
 /// Pieces on their way to the reader beside those that the machine counts: it hands over a MiB at most at a time.
@@ -50,6 +51,7 @@ pub(super) async fn open(client: &Client, uri: &Uri, wait: Duration) -> Result<C
         download = download.waiting(clock.now() + wait);
     }
     let job = client.jobs.open(false).await?;
+    let memory = job.memory();
     let (reporter, progress) = Reporter::new();
     let (tell_root, root) = oneshot::channel();
     let (order, ordered) = oneshot::channel();
@@ -65,6 +67,7 @@ pub(super) async fn open(client: &Client, uri: &Uri, wait: Duration) -> Result<C
         sink: None,
         pieces: VecDeque::new(),
         ended: None,
+        memory,
         waits,
         slot,
     };
@@ -94,6 +97,7 @@ struct Task {
     pieces: VecDeque<Bytes>,
     ended: Option<Result<(), FetchError>>,
     budget: Budget,
+    memory: Share,
     /// Whether the place is one of those that wait for a root.
     waits: bool,
     slot: JobSlot,
@@ -189,6 +193,9 @@ impl Task {
                 DownloadOutput::Failed(why) => self.ended = Some(Err(why.into())),
             }
         }
+        let ready: usize = self.pieces.iter().map(Bytes::len).sum();
+        let frugal = self.memory.set(self.download.memory() + ready);
+        self.download.set_frugal(frugal);
         let now = self.download.progress();
         self.reporter.update(|progress| {
             progress.bytes = now.bytes;

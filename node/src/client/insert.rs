@@ -25,7 +25,10 @@ use super::{
     until,
     work::Crew,
 };
-use crate::jobs::{Job, NodeStopped};
+use crate::{
+    jobs::{Job, NodeStopped},
+    memory::Share,
+};
 
 /// Bytes of a stream that are gathered for one turn on a blocking thread.
 const TURN: usize = 1 << 20;
@@ -64,6 +67,7 @@ pub(super) async fn insert(
     let _slot = client.budget.wait_for_job().await;
     let (key, target) = keys(options.kind, expected.filter(|_| !options.unpredictable))?;
     let job = client.jobs.open(false).await?;
+    let memory = job.memory();
     let driver = Driver {
         upload: Upload::new(client.clock.now(), key, target, mime, expected),
         job,
@@ -76,6 +80,7 @@ pub(super) async fn insert(
         second: Some(Box::new(second)),
         pieces: VecDeque::new(),
         taken: Vec::new(),
+        memory,
     };
     driver.run().await
 }
@@ -191,6 +196,7 @@ struct Driver<'a> {
     pieces: VecDeque<Bytes>,
     /// Taken by the machine: memory for the next batch.
     taken: Vec<Bytes>,
+    memory: Share,
 }
 
 impl Driver<'_> {
@@ -244,6 +250,9 @@ impl Driver<'_> {
                 }
             }
             self.report(Phase::Transferring);
+            let ready: usize = self.pieces.iter().map(Bytes::len).sum();
+            // What is read ahead is what two segments take; there is nothing to give up.
+            self.memory.set(self.upload.memory() + ready);
             if self.upload.wants() == 0 {
                 break;
             }

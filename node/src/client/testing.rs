@@ -51,7 +51,7 @@ impl TestNet {
     /// Starts it on the present runtime.
     pub(crate) fn start() -> Self {
         let core = Arc::new(Inbox::new(CORE_INBOX));
-        let jobs = Jobs::new(Arc::clone(&core));
+        let jobs = Jobs::new(Arc::clone(&core), crate::memory::Memory::new(usize::MAX));
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let client = Client::new(JobFactory(Arc::clone(&jobs)), folder.path());
         let net = Self {

@@ -164,8 +164,8 @@ impl Default for ServiceSection {
 pub struct LimitSection {
     /// Most links at once.
     pub links: u16,
-    /// Memory for queued traffic.
-    pub queues: ByteSize,
+    /// Memory for data that waits.
+    pub memory: ByteSize,
     /// What may be sent to other nodes.
     pub up: ByteRate,
     /// What may be received from other nodes.
@@ -178,7 +178,7 @@ impl Default for LimitSection {
     fn default() -> Self {
         Self {
             links: 128,
-            queues: ByteSize(256 << 20),
+            memory: ByteSize(256 << 20),
             up: ByteRate(None),
             down: ByteRate(None),
             monthly: ByteLimit(None),
@@ -367,8 +367,8 @@ impl Config {
         }
         self.limits.check()?;
         access::access(&self.access.allow, &self.access.deny)?;
-        if self.limits.queues.0 < 16 << 20 {
-            return Err(("limits.queues", "must be at least 16 MiB".to_owned()));
+        if self.limits.memory.0 < 32 << 20 {
+            return Err(("limits.memory", "must be at least 32 MiB".to_owned()));
         }
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.allow_remote {
             return Err((

@@ -84,7 +84,7 @@ fn impossible_values_say_what_would_be_right() {
         ("[limits]\ndown = \"9999 TiB/s\"", "limits.down"),
         ("[limits]\nmonthly = \"1 MiB\"", "limits.monthly"),
         ("[access]\ndeny = [\"10.0.0.1/8\"]", "access.deny"),
-        ("[limits]\nqueues = \"1 MiB\"", "limits.queues"),
+        ("[limits]\nmemory = \"1 MiB\"", "limits.memory"),
         ("[proxy]\nlisten = \"0.0.0.0:8888\"", "proxy.allow_remote"),
         ("[control]\nlisten = \"192.168.0.4:1\"", "control.listen"),
     ] {

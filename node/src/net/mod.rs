@@ -24,7 +24,7 @@ use warren_proto::{
     topology::Access,
 };
 
-use crate::{clock::Clock, inbox::Inbox};
+use crate::{clock::Clock, inbox::Inbox, memory::Memory};
 
 pub(crate) mod bandwidth;
 pub(crate) mod clocks;
@@ -71,6 +71,8 @@ pub(crate) struct Net {
     /// What this node says of itself; replaced when it is signed anew.
     descriptor: Mutex<Arc<Descriptor>>,
     rng: Mutex<ChaCha20Rng>,
+    /// The node's account.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// What a [`Net`] is made of.
@@ -85,8 +87,8 @@ pub(crate) struct NetParts {
     pub(crate) gate: GateSettings,
     /// Links that the core keeps at most.
     pub(crate) links: usize,
-    /// Bytes that may be queued over all links.
-    pub(crate) queues: usize,
+    /// Where what is queued is booked.
+    pub(crate) memory: Arc<Memory>,
     pub(crate) bandwidth: Bandwidth,
     pub(crate) access: Access,
     pub(crate) core: Arc<Inbox<CoreInput>>,
@@ -102,7 +104,8 @@ impl Net {
             network: parts.network,
             cipher: parts.cipher,
             links: AtomicUsize::new(parts.links),
-            registry: Registry::new(parts.queues),
+            registry: Registry::new(Arc::clone(&parts.memory)),
+            memory: parts.memory,
             core: parts.core,
             gate: Gate::new(parts.gate),
             bandwidth: parts.bandwidth,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use warren_keys::NodeId;
 use warren_proto::{ids::LinkId, link::api::LinkCommand, time::Time};
 
-use crate::inbox::Inbox;
+use crate::{inbox::Inbox, memory::Memory};
 
 /// Commands that may wait for one link. A link drains its inbox whenever it runs, so this bounds a burst between two runs:
 /// 1024 block packets are 34 MiB, which the memory budget counts like everything queued.
@@ -95,8 +95,7 @@ impl LinkHandle {
 pub(crate) struct Registry {
     links: RwLock<Links>,
     next: AtomicU64,
-    queued: AtomicUsize,
-    budget: usize,
+    memory: Arc<Memory>,
     /// Nodes that are linked, for who waits for them.
     neighbours: watch::Sender<usize>,
 }
@@ -119,14 +118,13 @@ impl Links {
 }
 
 impl Registry {
-    /// No links yet; `budget` bytes may be queued over all of them.
+    /// No links yet; what they queue is booked in `memory`.
     #[must_use]
-    pub(crate) fn new(budget: usize) -> Self {
+    pub(crate) fn new(memory: Arc<Memory>) -> Self {
         Self {
             links: RwLock::default(),
             next: AtomicU64::new(1),
-            queued: AtomicUsize::new(0),
-            budget,
+            memory,
             neighbours: watch::Sender::new(0),
         }
     }
@@ -174,7 +172,7 @@ impl Registry {
         drop(links);
         handle.inbox.close();
         let had = handle.queued.swap(0, Ordering::Relaxed);
-        self.queued.fetch_sub(had, Ordering::Relaxed);
+        self.memory.link(had, 0);
     }
 
     /// A link by its number.
@@ -249,37 +247,42 @@ impl Registry {
     /// Bytes queued over all links.
     #[must_use]
     pub(crate) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.memory.links()
     }
 
     /// Records what `handle`'s link has queued, and since when its oldest byte waits. Over the budget, tells the link with
-    /// the oldest data to shed.
+    /// the oldest data to shed, or the fullest to close (see [`crate::memory`]).
     pub(crate) fn account(&self, handle: &LinkHandle, queued: usize, oldest: Option<Time>) {
         handle
             .oldest
             .store(oldest.map_or(NEVER, |time| time.0), Ordering::Relaxed);
         let before = handle.queued.swap(queued, Ordering::Relaxed);
-        let total = if queued >= before {
-            self.queued.fetch_add(queued - before, Ordering::Relaxed) + (queued - before)
-        } else {
-            self.queued.fetch_sub(before - queued, Ordering::Relaxed) - (before - queued)
-        };
-        if total > self.budget {
-            self.shed_oldest();
+        self.memory.link(before, queued);
+        if self.memory.must_reclaim() {
+            self.reclaim();
         }
     }
 
-    fn shed_oldest(&self) {
+    /// Ends the circuit with the oldest data; when no circuit has any, the link with the most.
+    fn reclaim(&self) {
         let links = self.read();
         let oldest = links
             .by_id
             .values()
             .min_by_key(|link| link.oldest.load(Ordering::Relaxed));
-        if let Some(link) = oldest
-            && link.oldest.load(Ordering::Relaxed) != NEVER
-            && !link.shed.swap(true, Ordering::AcqRel)
-        {
-            link.inbox.nudge();
+        match oldest {
+            Some(link) if link.oldest.load(Ordering::Relaxed) != NEVER => {
+                if !link.shed.swap(true, Ordering::AcqRel) {
+                    link.inbox.nudge();
+                }
+            }
+            _ => {
+                let queued = |link: &Arc<LinkHandle>| link.queued.load(Ordering::Relaxed);
+                let fullest = links.by_id.values().max_by_key(|link| queued(link));
+                if let Some(link) = fullest.filter(|link| queued(link) > 0) {
+                    link.inbox.close();
+                }
+            }
         }
     }
 }
@@ -400,7 +403,7 @@ mod tests {
 
     #[test]
     fn batches_arrive_in_order_and_overflow_comes_back() {
-        let registry = Registry::new(usize::MAX);
+        let registry = Registry::new(Memory::new(usize::MAX));
         let link = register(&registry);
         let mut outbox = Outbox::default();
         for n in 0..INBOX + 3 {
@@ -428,7 +431,7 @@ mod tests {
 
     #[test]
     fn commands_for_a_link_that_ended_come_back() {
-        let registry = Registry::new(usize::MAX);
+        let registry = Registry::new(Memory::new(usize::MAX));
         let link = register(&registry);
         let mut outbox = Outbox::default();
         outbox.put(link.id, packet(1));
@@ -446,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_link_that_comes_while_the_node_stops_ends_too() {
-        let registry = Registry::new(usize::MAX);
+        let registry = Registry::new(Memory::new(usize::MAX));
         let early = register(&registry);
         registry.close_all();
         assert!(early.inbox().is_closed());
@@ -455,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_pause_ends_links_and_is_over_when_it_is_over() {
-        let registry = Registry::new(usize::MAX);
+        let registry = Registry::new(Memory::new(usize::MAX));
         let early = register(&registry);
         registry.pause(true);
         assert!(registry.is_paused() && early.inbox().is_closed());
@@ -466,7 +469,7 @@ mod tests {
 
     #[test]
     fn two_links_to_one_node_are_one_neighbour() {
-        let registry = Registry::new(usize::MAX);
+        let registry = Registry::new(Memory::new(usize::MAX));
         let links = [register(&registry), register(&registry), register(&registry)];
         let node = |seed| IdentityKey::from_seed(&Seed::from_bytes([seed; 32])).id();
         registry.introduced(&links[0], node(1));
@@ -481,7 +484,7 @@ mod tests {
 
     #[test]
     fn over_budget_the_link_with_the_oldest_data_sheds() {
-        let registry = Registry::new(100);
+        let registry = Registry::new(Memory::new(100));
         let (young, old) = (register(&registry), register(&registry));
         registry.account(&old, 60, Some(Time(10)));
         assert!(!old.take_shed());
@@ -491,5 +494,23 @@ mod tests {
         assert_eq!(registry.queued(), 60);
         registry.remove(&young);
         assert_eq!(registry.queued(), 0);
+    }
+
+    #[test]
+    fn over_budget_without_circuits_the_fullest_link_closes() {
+        let registry = Registry::new(Memory::new(100));
+        let (small, large) = (register(&registry), register(&registry));
+        registry.account(&large, 90, None);
+        registry.account(&small, 5, None);
+        assert!(!large.inbox().is_closed(), "within the budget");
+        registry.account(&small, 30, Some(Time(1)));
+        assert!(
+            small.take_shed() && !large.inbox().is_closed(),
+            "a circuit dies first"
+        );
+        registry.account(&small, 20, None);
+        assert!(large.inbox().is_closed() && !small.inbox().is_closed());
+        registry.remove(&large);
+        assert_eq!(registry.queued(), 20);
     }
 }

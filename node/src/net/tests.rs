@@ -30,7 +30,7 @@ use super::{
     limits::Rejections,
     *,
 };
-use crate::aead::best_cipher;
+use crate::{aead::best_cipher, memory::Memory};
 
 /// A node without a core: its inputs pile up for the test to look at.
 struct Bare {
@@ -68,7 +68,7 @@ impl Bare {
             replays: ReplayCache::new(),
             gate,
             links: 8,
-            queues: 1 << 20,
+            memory: Memory::new(1 << 20),
             bandwidth: Bandwidth::new(
                 clock.now(),
                 BandwidthLimits::default(),

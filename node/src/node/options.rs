@@ -34,8 +34,8 @@ pub struct NodeConfig {
     pub services: Services,
     /// Most links at once.
     pub links: usize,
-    /// Bytes that may be queued for all links together.
-    pub queues: usize,
+    /// Bytes of memory for data that waits: on links, in the core, in transfers.
+    pub memory: usize,
     /// What the links may move.
     pub bandwidth: BandwidthLimits,
     /// Whom to have links with.
@@ -72,7 +72,7 @@ impl NodeConfig {
             seeds: Vec::new(),
             services: Services::ALL,
             links: 128,
-            queues: 256 << 20,
+            memory: 256 << 20,
             bandwidth: BandwidthLimits::default(),
             access: Access::default(),
             hops: 3,

@@ -77,7 +77,7 @@ impl Settings {
     fn toml(&self) -> String {
         format!(
             "[node]\nnetwork = {:?}\nlisten = [\"{}\"]\nadvertise = {:?}\ndial_from = {:?}\nseeds = {:?}\nallow_private = true\n\
-             [store]\nsize = {:?}\ncache = \"16 MiB\"\nreserve = {}\n[limits]\nqueues = {:?}\n[circuits]\nhops = {}\n[services]\nstore = {}\n[proxy]\nlisten = \"127.0.0.1:0\"\n",
+             [store]\nsize = {:?}\ncache = \"16 MiB\"\nreserve = {}\n[limits]\nmemory = {:?}\n[circuits]\nhops = {}\n[services]\nstore = {}\n[proxy]\nlisten = \"127.0.0.1:0\"\n",
             self.network,
             self.listen,
             self.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(),

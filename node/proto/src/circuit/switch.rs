@@ -475,6 +475,10 @@ impl<A: Aead> Switch<A> {
         if let Some(other) = entry.role.other().filter(|_| !known) {
             out.link(other.link, LinkCommand::Destroy(other.circuit));
         }
+        let onward = !matches!(entry.role, Role::Relay(_));
+        if onward && self.circuits.len() == self.arrived {
+            out.core(LinkEvent::Carries(false));
+        }
         match entry.role {
             Role::Relay(relay) => {
                 self.arrived -= 1;
@@ -493,6 +497,14 @@ impl<A: Aead> Switch<A> {
                 }
             }
         }
+    }
+
+    /// Takes in a circuit that goes on over this link.
+    fn enter_onward(&mut self, id: CircuitId, role: Role<A>, deadline: Time, out: &mut Outlet) {
+        if self.circuits.len() == self.arrived {
+            out.core(LinkEvent::Carries(true));
+        }
+        self.enter(id, role, Some(deadline));
     }
 
     fn enter(&mut self, id: CircuitId, role: Role<A>, deadline: Option<Time>) {

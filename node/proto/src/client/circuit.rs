@@ -15,7 +15,8 @@ use crate::{
 
 /// Time to build a circuit: five hops, one of which must be dialled over a slow link.
 pub(crate) const BUILD_TIME: Duration = Duration::from_secs(10);
-/// A circuit that takes longer than this to build is no longer counted on; another is begun beside it.
+/// A circuit that takes longer than this to build is no longer counted on; another is begun beside it. The most, and what
+/// counts while the usual time is not known; see `Pool::build_patience`.
 pub(crate) const SLOW_BUILD: Duration = Duration::from_secs(3);
 /// Time limit of a first search: about thirty messages one after the other over the world.
 const SEARCH_TIME: Duration = Duration::from_secs(10);
@@ -98,8 +99,8 @@ impl Circuit {
     }
 
     /// Whether it is in use, or will be soon.
-    pub(crate) fn counts(&self, now: Time) -> bool {
-        !self.retiring && (self.ready || now.since(self.begun) < SLOW_BUILD)
+    pub(crate) fn counts(&self, now: Time, patience: Duration) -> bool {
+        !self.retiring && (self.ready || now.since(self.begun) < patience)
     }
 
     pub(crate) fn has_room(&self, now: Time) -> bool {

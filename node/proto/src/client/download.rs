@@ -288,6 +288,15 @@ impl Download {
         stream + unconsumed + (self.heal.len() + self.healing.len()) * BLOCK_SIZE
     }
 
+    /// Memory is short: fetch nothing ahead of the segment that is read, until it is not.
+    pub fn set_frugal(&mut self, frugal: bool) {
+        if let State::Reading(reading) = &mut self.state
+            && let Source::Split(stream) = &mut reading.source
+        {
+            stream.set_frugal(frugal);
+        }
+    }
+
     /// Whether nothing is left to do, healing included.
     #[must_use]
     pub fn idle(&self) -> bool {

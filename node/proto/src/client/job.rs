@@ -13,11 +13,6 @@ use crate::{
 
 /// The most operations that a job may have open: twice what the job's own memory bound allows in blocks.
 pub const MAX_OPS: usize = 4096;
-/// Share of operations that may be asked twice because they are slow: enough for stragglers, too little to double the
-/// load of a network that is slow as a whole.
-const HEDGE_SHARE: f32 = 0.1;
-/// Hedges that a job may save up.
-const MAX_HEDGES: f32 = 4.0;
 
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -28,8 +23,6 @@ pub(crate) struct Job {
     pub(crate) urgent: VecDeque<OpId>,
     /// First attempts.
     pub(crate) fresh: VecDeque<OpId>,
-    /// Second attempts that the job may make now.
-    hedges: f32,
     /// Since when nothing could be sent because no circuit stands.
     pub(crate) stalled: Option<Time>,
     /// Circuits that failed to stand, in a row.
@@ -48,7 +41,6 @@ impl Job {
             ops: BTreeMap::new(),
             urgent: VecDeque::new(),
             fresh: VecDeque::new(),
-            hedges: MAX_HEDGES,
             stalled: None,
             build_failures: 0,
             build_after: Time(0),
@@ -81,12 +73,11 @@ impl Job {
         }
     }
 
-    /// Queues a second attempt beside a slow one, if the job's share of hedges allows.
+    /// Queues a second attempt beside a slow one.
     pub(crate) fn hedge(&mut self, id: OpId) -> bool {
-        let Some(op) = self.ops.get_mut(&id).filter(|_| self.hedges >= 1.0) else {
+        let Some(op) = self.ops.get_mut(&id) else {
             return false;
         };
-        self.hedges -= 1.0;
         op.queued += 1;
         self.urgent.push_back(id);
         true
@@ -157,7 +148,6 @@ impl Job {
 
     /// Takes an ended operation out. Its entries in the queues are skipped when they come up.
     pub(crate) fn end(&mut self, id: OpId) -> Option<Op> {
-        self.hedges = (self.hedges + HEDGE_SHARE).min(MAX_HEDGES);
         self.ops.remove(&id)
     }
 

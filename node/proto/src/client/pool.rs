@@ -33,6 +33,7 @@ use crate::{
         job::{Job, MAX_OPS},
         op::{Ending, Next, Outcome, What},
         path::{PathRules, RelayView},
+        window::Pace,
     },
     core::api::{ClientCommand, ClientEvent},
     descriptor::Descriptor,
@@ -133,6 +134,13 @@ pub struct Pool {
     spares_dirty: bool,
     spare_failures: u32,
     spares_after: Time,
+    /// What a circuit takes to stand, and a first search that finds.
+    build_pace: Pace,
+    fetch_pace: Pace,
+    /// Second attempts that may be made now.
+    hedges: f32,
+    /// Second attempts made so far.
+    hedged: u64,
     next_tick: Time,
     /// The last wall-clock time that the core told.
     wall: WallTime,
@@ -161,6 +169,10 @@ impl Pool {
             spares_dirty: true,
             spare_failures: 0,
             spares_after: Time(0),
+            build_pace: Pace::default(),
+            fetch_pace: Pace::default(),
+            hedges: tick::MAX_HEDGES,
+            hedged: 0,
             next_tick: Time(0),
             wall: WallTime(0),
         }
@@ -182,6 +194,12 @@ impl Pool {
     pub fn circuit_count(&self) -> (usize, usize) {
         let ready = self.circuits.values().filter(|circuit| circuit.ready).count();
         (ready, self.circuits.len() - ready)
+    }
+
+    /// Second attempts made so far beside a first that was late.
+    #[must_use]
+    pub fn hedged(&self) -> u64 {
+        self.hedged
     }
 
     /// The hops of a circuit, entry first (for the user's own eyes).
@@ -274,6 +292,7 @@ impl Pool {
             return;
         };
         circuit.ready = true;
+        self.build_pace.sample(now.since(circuit.begun));
         if let Some(entry) = circuit.path.first() {
             self.entries.worked(entry);
         }
@@ -323,6 +342,9 @@ impl Pool {
             ExitResult::NotFound => circuit.answered(now, &attempt, false),
             ExitResult::Found(_) | ExitResult::Stored(_) | ExitResult::Collision(_) => {
                 circuit.answered(now, &attempt, attempt.kind != Kind::WideFetch);
+                if attempt.kind == Kind::Fetch {
+                    self.fetch_pace.sample(now.since(attempt.sent));
+                }
             }
         }
         let exit = circuit.exit;
@@ -374,6 +396,7 @@ impl Pool {
         let Some(op) = self.jobs.get_mut(&owner).and_then(|job| job.end(id)) else {
             return;
         };
+        self.hedges = (self.hedges + tick::HEDGE_SHARE).min(tick::MAX_HEDGES);
         for attempt in op.in_flight {
             let open = self
                 .circuits

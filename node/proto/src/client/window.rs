@@ -4,7 +4,7 @@
 //! answers take much longer than the fastest ones. Halves when the exit says Busy or a request times out. Round trips of
 //! fetches and of inserts differ by the datastore's write and the copies, so each has its own estimate.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::time::Time;
 
@@ -23,6 +23,36 @@ const SLACK: Duration = Duration::from_millis(40);
 const SHRINK: u32 = 3;
 /// The fastest round trip is forgotten after one to two times this, since paths change.
 const MIN_RTT_AGE: Duration = Duration::from_secs(20);
+
+/// Times remembered of a [`Pace`].
+const PACE_SAMPLES: usize = 64;
+/// Fewer of them say nothing.
+const PACE_LEAST: usize = 4;
+
+/// What something usually takes, by the last times that it took: the median, which a few silent nodes do not move.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace {
+    times: VecDeque<Duration>,
+}
+
+impl Pace {
+    pub(crate) fn sample(&mut self, took: Duration) {
+        if self.times.len() >= PACE_SAMPLES {
+            self.times.pop_front();
+        }
+        self.times.push_back(took);
+    }
+
+    /// The usual time, once it is known.
+    pub(crate) fn median(&self) -> Option<Duration> {
+        if self.times.len() < PACE_LEAST {
+            return None;
+        }
+        let mut times: Vec<Duration> = self.times.iter().copied().collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
+    }
+}
 
 /// Estimate of round trips of one kind of request through one circuit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +172,23 @@ mod tests {
             rtt.sample(now, round_trip);
             window.answered(rtt);
         }
+    }
+
+    #[test]
+    fn a_pace_is_known_after_a_few_and_unmoved_by_stragglers() {
+        let mut pace = Pace::default();
+        for _ in 0..3 {
+            pace.sample(ms(100));
+        }
+        assert_eq!(pace.median(), None);
+        for number in 0..100 {
+            pace.sample(if number % 4 == 0 { ms(20_000) } else { ms(100) });
+        }
+        assert_eq!(pace.median(), Some(ms(100)));
+        for _ in 0..PACE_SAMPLES {
+            pace.sample(ms(700));
+        }
+        assert_eq!(pace.median(), Some(ms(700)), "it follows");
     }
 
     #[test]

@@ -42,6 +42,18 @@ pub enum CoreOutput {
     Client(ClientEvent),
 }
 
+/// How full the node's memory is, and so what it gives up (`docs/architecture.md`, "Memory").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Pressure {
+    /// Nothing is given up.
+    #[default]
+    None,
+    /// Who has several requests open already is refused more.
+    Busy,
+    /// And no copies are left by traffic, and nothing is fetched ahead.
+    Lean,
+}
+
 /// Whom to dial.
 #[derive(Clone, Debug)]
 pub struct DialTarget {

@@ -226,7 +226,7 @@ impl Core {
             );
             return;
         }
-        match self.exits.admit(client, number) {
+        match self.exits.admit(now, client, number, self.pressure) {
             Admission::Welcome => {
                 let (opened, waits) = match op {
                     ExitOp::Fetch {

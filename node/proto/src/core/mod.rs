@@ -29,7 +29,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use self::{
-    api::{CoreInput, CoreOutput, DialTarget},
+    api::{CoreInput, CoreOutput, DialTarget, Pressure},
     exits::Exits,
     waiting::Waiting,
 };
@@ -75,6 +75,7 @@ pub struct Core {
     topology: Topology,
     pool: Pool,
     exits: Exits,
+    pressure: Pressure,
     waiting: Waiting,
     /// Own circuits that were handed to a link.
     origins: BTreeMap<OriginId, LinkId>,
@@ -119,6 +120,7 @@ impl Core {
             topology: Topology::new(now, config.descriptor, config.topology, next()),
             pool,
             exits: Exits::default(),
+            pressure: Pressure::None,
             waiting: Waiting::default(),
             origins: BTreeMap::new(),
             entries: config.entries,
@@ -261,6 +263,18 @@ impl Core {
         self.pool.path_of(origin)
     }
 
+    /// How much memory the node has left, by its own account.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        self.pressure = pressure;
+        self.router.set_pressure(pressure);
+    }
+
+    /// Bytes of blocks that the core holds for others.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.router.memory()
+    }
+
     /// A snapshot.
     #[must_use]
     pub fn status(&self, now: Time) -> CoreStatus {
@@ -338,6 +352,8 @@ impl Core {
             }
             LinkEvent::ExitRequest { circuit, request } => self.exit_request(now, link, circuit, request),
             LinkEvent::CircuitGone(circuit) => self.circuit_gone(link, circuit),
+            LinkEvent::Carries(true) => self.topology.circuit_opened(now, link),
+            LinkEvent::Carries(false) => self.topology.circuits_over(link),
             LinkEvent::OriginReady(origin) => self.pool.origin_ready(now, origin),
             LinkEvent::OriginReply { origin, reply } => self.pool.origin_reply(now, origin, reply),
             LinkEvent::OriginClosed { origin, blame } => {

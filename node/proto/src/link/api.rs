@@ -124,6 +124,9 @@ pub enum LinkEvent {
     },
     /// A circuit that asked this node as exit is gone; its open requests have nobody to answer to.
     CircuitGone(CircuitId),
+    /// Whether circuits go on over this link from this node, own ones or others': the first has been begun, or the last has
+    /// ended.
+    Carries(bool),
     /// A client circuit stands.
     OriginReady(OriginId),
     /// An answer came through a client circuit.

@@ -396,6 +396,11 @@ impl<A: Aead> Link<A> {
             Frame::Packet { circuit, size, body } => {
                 switch.packet(now, circuit, size, body, &mut self.out)?
             }
+            Frame::Routed(Routed::Request { id, .. }) if self.out.queue.is_crowded() => {
+                let why = Refusal::Busy;
+                // Over budget it is dropped, and the peer's patience tells it the same.
+                let _ = self.out.queue.push_routed(now, Routed::Refused { id, why });
+            }
             Frame::Routed(message) => self.out.core(LinkEvent::Routed(message)),
         }
         Ok(())

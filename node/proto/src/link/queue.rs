@@ -37,6 +37,11 @@ const PINGS: usize = 16;
 /// Routed messages that may wait, bytes: two seconds at 4 MB/s. More would be answered after their askers gave up.
 const ROUTED_BUDGET: usize = 8 * 1024 * 1024;
 
+/// Routed messages that may wait before this node takes no more questions over this link, bytes: one second at 4 MB/s. Who
+/// asks faster than it takes the answers is told so, and asks elsewhere, before the answers to its own urgent questions wait
+/// behind those.
+const CROWDED: usize = ROUTED_BUDGET / 2;
+
 /// The frame does not fit in its flow's budget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OverBudget;
@@ -172,6 +177,11 @@ impl SendQueue {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.control_bytes + self.routed.bytes + self.circuits.bytes
+    }
+
+    /// Whether so many answers wait that the peer should ask no more.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.routed.bytes > CROWDED
     }
 
     /// The circuit whose first packet has waited longest, and since when.

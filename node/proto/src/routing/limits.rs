@@ -78,6 +78,13 @@ pub(super) const MAX_WINDOW: u32 = 256;
 /// A window shrinks at most once in this time, since refusals come in bursts that have one cause.
 pub(super) const SHRINK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Requests that a neighbour may have open while memory is short. A person's page takes a few at a time; what goes beyond is
+/// bulk.
+pub(super) const FEW: usize = 8;
+/// Pushed copies of one neighbour that may wait for the datastore, of all that may ([`Limits::writes`]): an eighth, so that
+/// no neighbour fills the datastore's queue for the others. A sink pushes one copy of each insert.
+pub(super) const WRITES_OF_LINK: usize = 64;
+
 /// What the router holds at most. At a bound, new requests are refused with `Busy`; nothing open is thrown out for them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {

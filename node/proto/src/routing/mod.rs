@@ -43,13 +43,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
-use warren_keys::{Block, BlockId, Location};
+use warren_keys::{BLOCK_SIZE, Block, BlockId, Location};
 
 pub(crate) use self::memory::Recent;
 use self::{
     fetch::{Search, Width},
     insert::Insert,
-    limits::{FAILED_TIME, MAX_AGAIN, MAX_FAILED, MAX_SEEN, SEEN_TIME},
+    limits::{FAILED_TIME, FEW, MAX_AGAIN, MAX_FAILED, MAX_SEEN, SEEN_TIME},
     neighbours::Neighbours,
     pace::Pace,
     table::Table,
@@ -60,7 +60,7 @@ pub use self::{
     stats::{OpenRequests, RouterStats},
 };
 use crate::{
-    core::api::{StoreAnswer, StoreQuestion},
+    core::api::{Pressure, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
     wire::{ExitResult, Refusal, Routed},
@@ -143,6 +143,7 @@ pub struct Router {
     /// Whether requests of neighbours are refused.
     resting: bool,
     limits: Limits,
+    pressure: Pressure,
     rng: ChaCha20Rng,
     neighbours: Neighbours,
     searches: Table<Search>,
@@ -173,6 +174,7 @@ impl Router {
             stores,
             resting: false,
             limits,
+            pressure: Pressure::None,
             rng,
             neighbours: Neighbours::default(),
             searches: Table::new(),
@@ -214,6 +216,17 @@ impl Router {
                 self.search_again(now, block, reach);
             }
         }
+    }
+
+    /// How full the node's memory is.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        self.pressure = pressure;
+    }
+
+    /// Bytes of the blocks that are held for inserts and for the datastore.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        (self.inserts.len() + self.writes) * BLOCK_SIZE
     }
 
     /// Whether this node keeps blocks from now on.
@@ -349,7 +362,8 @@ impl Router {
                 self.writes -= 1;
                 let stored = matches!(answer, StoreAnswer::Kept);
                 // Who pushed the copy may be gone by now.
-                if self.neighbours.find(link).is_some() {
+                if let Some(neighbour) = self.neighbours.find_mut(link) {
+                    neighbour.writes = neighbour.writes.saturating_sub(1);
                     self.send(link, Routed::Replicated { id, stored });
                 }
             }
@@ -436,7 +450,11 @@ impl Router {
             );
             return false;
         }
-        if full || self.resting || neighbour.inbound >= self.limits.per_neighbour {
+        let most = match self.pressure {
+            Pressure::None => self.limits.per_neighbour,
+            Pressure::Busy | Pressure::Lean => self.limits.per_neighbour.min(FEW),
+        };
+        if full || self.resting || neighbour.inbound >= most {
             self.stats.refused_busy += 1;
             self.send(
                 from,

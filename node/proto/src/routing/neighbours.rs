@@ -16,6 +16,8 @@ pub(super) struct Neighbour {
     pub(super) window: Window,
     /// Its requests open here.
     pub(super) inbound: usize,
+    /// Copies that it pushed and that are being written.
+    pub(super) writes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ impl Neighbours {
                 stores,
                 window: Window::new(),
                 inbound: 0,
+                writes: 0,
             },
         );
     }

@@ -13,10 +13,10 @@ use warren_keys::Block;
 use super::{
     End, Router, TicketUse,
     insert::{Insert, Step},
-    limits::{KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS},
+    limits::{KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
 };
 use crate::{
-    core::api::{Shelf, StoreAnswer, StoreQuestion},
+    core::api::{Pressure, Shelf, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
     wire::Routed,
@@ -140,9 +140,18 @@ impl Router {
         self.deliver(now, &block);
         let key = block.key().location();
         let near = self.neighbours.stores_within(key, self.me.distance(key)) < REPLICA_RANK;
-        if !self.stores || !near || self.writes >= self.limits.writes {
+        let writes = self
+            .neighbours
+            .find_mut(from)
+            .map(|neighbour| &mut neighbour.writes);
+        let room =
+            self.writes < self.limits.writes && writes.as_ref().is_some_and(|own| **own < WRITES_OF_LINK);
+        if !self.stores || !near || !room {
             self.send(from, Routed::Replicated { id, stored: false });
             return;
+        }
+        if let Some(own) = writes {
+            *own += 1;
         }
         self.writes += 1;
         self.stats.replicas += 1;
@@ -165,7 +174,8 @@ impl Router {
 
     /// Leaves a copy of a block that passes by. Skipped when the datastore is behind: it is only a cache.
     pub(super) fn cache(&mut self, block: Block) {
-        if self.stores && self.writes < self.limits.writes {
+        let lean = self.pressure >= Pressure::Lean;
+        if self.stores && !lean && self.writes < self.limits.writes {
             self.writes += 1;
             self.stats.cached += 1;
             self.ask_store(TicketUse::Cache, StoreQuestion::Keep(block, Shelf::Cache));

@@ -3,7 +3,7 @@
 use crate::time::Time;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Millionths, so that a rate per second and microseconds multiply without rounding.
     level: u64,
     burst: u32,
@@ -14,7 +14,7 @@ pub(super) struct Bucket {
 const UNIT: u64 = 1_000_000;
 
 impl Bucket {
-    pub(super) fn new(now: Time, burst: u32, rate: u32) -> Self {
+    pub(crate) fn new(now: Time, burst: u32, rate: u32) -> Self {
         Self {
             level: u64::from(burst) * UNIT,
             burst,
@@ -24,12 +24,12 @@ impl Bucket {
     }
 
     /// Whether one could be taken out.
-    pub(super) fn has_one(&self, now: Time) -> bool {
+    pub(crate) fn has_one(&self, now: Time) -> bool {
         Self { ..*self }.take(now, 1)
     }
 
     /// Takes `count` out, if there are so many.
-    pub(super) fn take(&mut self, now: Time, count: u32) -> bool {
+    pub(crate) fn take(&mut self, now: Time, count: u32) -> bool {
         let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
         let gained = micros.saturating_mul(u64::from(self.rate));
         self.level = self

@@ -45,6 +45,7 @@ use rand_chacha::ChaCha20Rng;
 use warren_keys::{Location, NodeId};
 
 pub(crate) use self::addresses::group;
+pub(crate) use self::bucket::Bucket;
 pub use self::{
     access::{Access, AccessRule, AddressRange, AddressRangeError},
     addresses::is_public,
@@ -55,7 +56,6 @@ pub use self::{
 use self::{
     announce::Announcing,
     bans::Bans,
-    bucket::Bucket,
     dialling::Dialling,
     directory::{Directory, Source},
     evidence::Evidence,
@@ -446,6 +446,13 @@ impl Topology {
     pub fn circuit_opened(&mut self, now: Time, id: LinkId) {
         if let Some(link) = self.links.find_mut(id) {
             link.circuit = Some(now);
+        }
+    }
+
+    /// No circuit goes on over a link any more.
+    pub fn circuits_over(&mut self, id: LinkId) {
+        if let Some(link) = self.links.find_mut(id) {
+            link.circuit = None;
         }
     }
 

@@ -75,7 +75,7 @@ impl<A: Aead> Switch<A> {
         };
         out.queue.push_control(Frame::Create { circuit, create });
         self.origins.insert(name, circuit);
-        self.enter(circuit, Role::Origin(origin), Some(now + HOP_TIMEOUT));
+        self.enter_onward(circuit, Role::Origin(origin), now + HOP_TIMEOUT, out);
     }
 
     /// Sends a request through a client circuit.
@@ -131,15 +131,12 @@ impl<A: Aead> Switch<A> {
             return out.link(from.link, LinkCommand::ExtendFailed(from.circuit));
         };
         out.queue.push_control(Frame::Create { circuit, create });
-        self.enter(
-            circuit,
-            Role::Through(Through {
-                from,
-                open: false,
-                used: now,
-            }),
-            Some(now + EXTEND_TIMEOUT),
-        );
+        let through = Through {
+            from,
+            open: false,
+            used: now,
+        };
+        self.enter_onward(circuit, Role::Through(through), now + EXTEND_TIMEOUT, out);
     }
 
     /// An extension cannot be made.

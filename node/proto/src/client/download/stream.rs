@@ -55,6 +55,8 @@ pub(super) struct StreamFetch {
     at: u64,
     /// Next segment to enter the window.
     next: Option<Segment>,
+    /// Nothing is fetched ahead: the segment at the front alone.
+    frugal: bool,
     window: VecDeque<SegmentFetch>,
     lists: BTreeMap<(u8, u64), SegmentFetch>,
     asked: BTreeMap<OpId, Place>,
@@ -81,6 +83,7 @@ impl StreamFetch {
             range: 0..0,
             at: 0,
             next: None,
+            frugal: false,
             window: VecDeque::new(),
             lists: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -118,6 +121,11 @@ impl StreamFetch {
         self.at >= self.range.end
     }
 
+    /// Whether to fetch nothing ahead.
+    pub(super) fn set_frugal(&mut self, frugal: bool) {
+        self.frugal = frugal;
+    }
+
     /// Bytes held or awaited, lists aside.
     pub(super) fn bytes(&self) -> usize {
         self.window
@@ -130,8 +138,8 @@ impl StreamFetch {
     /// Lets segments into the window as far as their keys are known and there is room.
     fn advance(&mut self) -> Result<(), DownloadFailure> {
         while let Some(segment) = self.next {
-            let room = self.bytes() + usize::from(segment.data()) * BLOCK_SIZE <= WINDOW;
-            if !room && !self.window.is_empty() {
+            let ahead = !self.frugal && self.bytes() + usize::from(segment.data()) * BLOCK_SIZE <= WINDOW;
+            if !ahead && !self.window.is_empty() {
                 return Ok(());
             }
             match self.tree.keys(&segment) {
@@ -183,7 +191,8 @@ impl StreamFetch {
     /// The next block to ask for: lists before content, the front before the rest.
     pub(super) fn ask(&mut self, now: Time, op: OpId) -> Result<Option<(BlockId, bool)>, DownloadFailure> {
         self.advance()?;
-        if self.asked.len() >= (self.rate * 2).clamp(MIN_ASKED, MAX_ASKED) {
+        let most = if self.frugal { MIN_ASKED } else { MAX_ASKED };
+        if self.asked.len() >= (self.rate * 2).clamp(MIN_ASKED, most) {
             return Ok(None);
         }
         let patience = self

@@ -89,10 +89,11 @@ impl Pool {
     }
 
     fn counted<'a>(&'a self, now: Time, job: &'a Job) -> impl Iterator<Item = &'a Circuit> {
+        let patience = self.build_patience();
         job.circuits
             .iter()
             .filter_map(|origin| self.circuits.get(origin))
-            .filter(move |circuit| circuit.counts(now))
+            .filter(move |circuit| circuit.counts(now, patience))
     }
 
     fn exits_of(&self, job: &Job) -> Vec<NodeId> {
@@ -133,8 +134,9 @@ impl Pool {
         for index in 0..job.urgent.len().min(MAX_URGENT_SCAN) {
             let op_id = job.urgent[index];
             let Some(op) = job.ops.get(&op_id) else { continue };
+            let patience = self.build_patience();
             let suits = |origin: &OriginId, circuit: &Circuit| {
-                circuit.counts(now) && !op.spoiled.contains(origin) && !op.refuses(&circuit.exit)
+                circuit.counts(now, patience) && !op.spoiled.contains(origin) && !op.refuses(&circuit.exit)
             };
             let of_job = job
                 .circuits

@@ -146,6 +146,55 @@ fn requests_of_a_dying_circuit_go_on_through_another() {
 }
 
 #[test]
+fn what_is_usual_tells_of_a_fresh_circuit_that_it_is_late() {
+    let mut net = Net::new(12, 60);
+    for number in 1..20 {
+        net.put(block(number));
+        net.fetch(JobId(number), number, block(number).id(), false);
+        net.run_until_idle();
+        net.command(ClientCommand::CloseJob(JobId(number)));
+    }
+    // The usual is 50 ms; this job's circuit has no record of its own.
+    net.put(block(50));
+    net.run_for(seconds(1));
+    net.deaf_first(1);
+    let begun = net.now;
+    net.fetch(JobId(50), 50, block(50).id(), false);
+    net.run_until_idle();
+    assert_eq!(net.fetched(50), Ok(block(50)));
+    assert!(net.ended_at[&OpId(50)].since(begun) < Duration::from_millis(600));
+}
+
+#[test]
+fn second_attempts_are_a_small_share_of_all() {
+    let mut net = Net::new(12, 61);
+    let count = 400;
+    for number in 1..12 {
+        // Each exit is slow now and then; the pool cannot tell when.
+        net.behave(node(number), Behaviour::Honest);
+    }
+    for number in 1..=count {
+        net.put(block(number));
+        if number % 3 == 0 {
+            net.deaf_first(1);
+        }
+        net.fetch(JobId(number), number, block(number).id(), false);
+        net.run_until_idle();
+        net.command(ClientCommand::CloseJob(JobId(number)));
+    }
+    let extra = net.sends.len() as u64 - count;
+    // What was hedged, and what ran into its time limit instead: each is asked again once.
+    assert!(extra >= count / 3);
+    let quick = net.ended_at.len();
+    assert_eq!(quick as u64, count);
+    assert!(
+        net.hedged() <= 8 + count / 20 + 1,
+        "{} second attempts",
+        net.hedged()
+    );
+}
+
+#[test]
 fn a_deaf_exit_is_hedged_against() {
     let mut net = Net::new(12, 7);
     net.put(block(1));

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     client::{
-        circuit::{BUILD_TIME, Circuit, Kind},
+        circuit::{BUILD_TIME, Circuit, Kind, SLOW_BUILD},
         job::Job,
         op::{Op, Outcome, Standing},
         pool::{Pool, PoolOutput},
@@ -32,8 +32,18 @@ const SPARE_AGE: Duration = Duration::from_secs(900);
 const STALL_TIME: Duration = Duration::from_secs(30);
 /// The least time before a second circuit is asked for a block.
 const HEDGE_FLOOR: Duration = Duration::from_millis(300);
-/// The same while the circuit's usual time is not known.
+/// The same while no usual time is known.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(1500);
+/// An attempt through a circuit without a record, and the building of a circuit, are late after so many times what the others
+/// usually take.
+const LATE: u32 = 4;
+/// The least time before another circuit is begun beside one that is being built.
+const BUILD_FLOOR: Duration = Duration::from_millis(500);
+/// Share of operations that may be asked twice because they are slow: enough for stragglers, too little to burden a network
+/// that is slow as a whole.
+pub(super) const HEDGE_SHARE: f32 = 0.05;
+/// Second attempts that may be saved up, for all jobs together.
+pub(super) const MAX_HEDGES: f32 = 8.0;
 /// How often a bulk job's circuits are compared.
 const REVIEW: Duration = Duration::from_secs(5);
 /// A circuit that takes so many times as long as the job's middle one is replaced…
@@ -207,14 +217,21 @@ impl Pool {
         }
     }
 
+    /// How long a circuit may take to stand before another is begun beside it.
+    pub(super) fn build_patience(&self) -> Duration {
+        let usual = self.build_pace.median();
+        usual.map_or(SLOW_BUILD, |usual| (usual * LATE).clamp(BUILD_FLOOR, SLOW_BUILD))
+    }
+
     /// Asks a second circuit for what takes longer than nearly everything did.
     fn hedge(&mut self, now: Time) {
         let circuits = &self.circuits;
+        let usual = self.fetch_pace.median().map(|usual| usual * LATE);
         let patience = |origin: &OriginId| {
             let late = circuits
                 .get(origin)
                 .and_then(|circuit| circuit.rtt(Kind::Fetch).late());
-            late.unwrap_or(HEDGE_UNKNOWN).max(HEDGE_FLOOR)
+            late.or(usual).unwrap_or(HEDGE_UNKNOWN).max(HEDGE_FLOOR)
         };
         for (id, job) in &mut self.jobs {
             let mut late: Vec<OpId> = Vec::new();
@@ -227,7 +244,9 @@ impl Pool {
                 }
             }
             for op in late {
-                if job.hedge(op) {
+                if self.hedges >= 1.0 && job.hedge(op) {
+                    self.hedges -= 1.0;
+                    self.hedged += 1;
                     self.dirty.insert(*id);
                 }
             }

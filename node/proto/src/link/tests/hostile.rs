@@ -323,13 +323,16 @@ fn a_second_answer_or_an_early_packet_closes_the_link() {
     assert!(
         matches!(
             told[..],
-            [LinkOutput::Link(
-                LinkId(5),
-                LinkCommand::Extended {
-                    circuit: CircuitId(8),
-                    ..
-                }
-            )]
+            [
+                LinkOutput::Core(LinkEvent::Carries(true)),
+                LinkOutput::Link(
+                    LinkId(5),
+                    LinkCommand::Extended {
+                        circuit: CircuitId(8),
+                        ..
+                    }
+                )
+            ]
         ),
         "{told:?}"
     );
@@ -721,7 +724,13 @@ fn an_exit_that_lies_is_caught_and_blamed() {
     ];
     for (request, id, result) in wrong {
         let told = lying_exit(request, ExitReply { id, result });
-        assert!(matches!(told[..], [LinkEvent::OriginClosed { .. }]), "{told:?}");
+        assert!(
+            matches!(
+                told[..],
+                [LinkEvent::Carries(false), LinkEvent::OriginClosed { .. }]
+            ),
+            "{told:?}"
+        );
     }
     let right = [
         (fetch(1, &block(1)), ExitResult::Found(block(1))),

@@ -2,6 +2,7 @@
 
 use super::network::{Conduct, Network, block, link_to, missing};
 use crate::{
+    core::api::{Pressure, Shelf},
     ids::RequestId,
     routing::{FETCH_BRANCHES, Limits, limits::FIRST_WINDOW},
     wire::{ExitResult, Routed},
@@ -46,6 +47,96 @@ fn one_neighbour_cannot_take_the_whole_table() {
     assert_eq!(network.routers[0].stats().refused_busy, 5);
     network.settle();
     network.assert_idle();
+}
+
+#[test]
+fn who_asks_ten_times_as_much_takes_nothing_from_the_others() {
+    // Room for 40 searches; of one neighbour, for 10.
+    let limits = Limits {
+        searches: 40,
+        per_neighbour: 10,
+        ..Limits::default()
+    };
+    let mut network = Network::with_limits(5, 1, limits);
+    for other in 1..5 {
+        network.link(0, other);
+    }
+    let (mut taken, mut id) = ([0; 5], 0);
+    for round in 0..20 {
+        for peer in [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4] {
+            for _ in 0..5 {
+                id += 1;
+                let refused = network.routers[0].stats().refused_busy;
+                network.inject(peer, 0, ask(1000 * round + id));
+                taken[peer] += u32::from(network.routers[0].stats().refused_busy == refused);
+            }
+        }
+        network.settle();
+    }
+    assert_eq!(taken[2..], [100, 100, 100], "all that the modest asked");
+    assert_eq!(taken[1], 200, "its own bound, not its appetite");
+    network.assert_idle();
+}
+
+#[test]
+fn one_sink_cannot_fill_the_datastores_queue() {
+    let mut network = Network::new(3, 1);
+    network.link(0, 1);
+    network.link(0, 2);
+    for number in 0..200 {
+        let (id, block) = (RequestId(number), block(number));
+        network.routers[0].routed(network.now, link_to(1), Routed::Replicate { id, block });
+    }
+    assert_eq!(network.routers[0].stats().replicas, 64);
+    let (id, block) = (RequestId(900), block(900));
+    network.inject(2, 0, Routed::Replicate { id, block });
+    assert_eq!(network.routers[0].stats().replicas, 65);
+    network.settle();
+    network.assert_idle();
+    let (id, block) = (RequestId(901), super::network::block(901));
+    network.inject(1, 0, Routed::Replicate { id, block });
+    assert_eq!(
+        network.routers[0].stats().replicas,
+        66,
+        "what was written makes room"
+    );
+}
+
+#[test]
+fn while_memory_is_short_only_who_asks_for_much_is_refused() {
+    let mut network = Network::new(3, 1);
+    network.link(0, 1);
+    network.link(0, 2);
+    network.routers[0].set_pressure(Pressure::Busy);
+    for id in 0..20 {
+        network.inject(1, 0, ask(id));
+    }
+    assert_eq!(network.routers[0].stats().refused_busy, 12);
+    network.inject(2, 0, ask(100));
+    assert_eq!(network.routers[0].stats().refused_busy, 12);
+    network.settle();
+    network.routers[0].set_pressure(Pressure::None);
+    for id in 200..220 {
+        network.inject(1, 0, ask(id));
+    }
+    assert_eq!(network.routers[0].stats().refused_busy, 12);
+    network.settle();
+    network.assert_idle();
+}
+
+#[test]
+fn while_memory_is_shorter_traffic_leaves_no_copies() {
+    for (pressure, copies) in [(Pressure::Busy, 1), (Pressure::Lean, 0)] {
+        let mut network = Network::new(2, 1);
+        network.link(0, 1);
+        network.stores[1].insert(block(1).id(), (block(1), Shelf::Store));
+        network.routers[0].set_pressure(pressure);
+        assert!(matches!(
+            network.fetch_now(0, block(1).id(), FETCH_BRANCHES),
+            ExitResult::Found(_)
+        ));
+        assert_eq!(network.holders(block(1).id(), Shelf::Cache).len(), copies);
+    }
 }
 
 #[test]

@@ -226,6 +226,11 @@ impl Net {
         result.unwrap_or_else(|| panic!("insert {wanted} has not ended"))
     }
 
+    /// Second attempts made while the first was still open, so far.
+    pub(super) fn hedged(&self) -> u64 {
+        self.pool.hedged()
+    }
+
     pub(super) fn in_flight(&self, origin: OriginId) -> usize {
         self.open.get(&origin).map_or(0, BTreeSet::len)
     }
