@@ -246,7 +246,7 @@ impl Diary {
             lost as f64 / blocks.len() as f64,
         );
         findings.note(
-            "\"online at a holder\": some node that is online has it in its store. Searches find it with caches switched off",
+            "\"online at a holder\": some node that is online has it in its store; copies that stores have given up still answer searches",
         );
         findings.charts.push(chart(
             "copies",
