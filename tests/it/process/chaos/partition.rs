@@ -1,4 +1,4 @@
-//! The network falls into two parts, both go on, and grow together again.
+//! The network falls into two parts, both go on, and grow together again: once by lines that stop, and once by packets that vanish.
 
 use std::thread;
 
@@ -9,25 +9,23 @@ use warren_tests::process::{
         fleet::{Fleet, NODES},
         lines::Flow,
         load::{Load, Stopping, choose},
+        spaces::Spaces,
     },
     wait_for,
 };
 
 const SEED: u64 = 0x7061_7274;
-/// Nodes of the smaller part.
-const SMALLER: usize = 8;
 /// Files before, bytes.
 const BEFORE: [u64; 6] = [20_000, 50_000, 100_000, 200_000, 300_000, 900_000];
-/// Files that each part inserts meanwhile, and fetches.
-const MEANWHILE: usize = 8;
 
 /// `part` makes the smaller part unreachable for the others, without an end or an answer: as a cable that is cut, not as a machine that
-/// says that the other one is gone; or makes it reachable again.
+/// says that the other one is gone; or makes it reachable again. The numbers are those of all nodes, of the smaller part's, and of the
+/// files that each part inserts meanwhile, and fetches.
 #[expect(clippy::print_stdout, reason = "part of a test")]
-fn two_parts(fleet: Fleet, part: impl Fn(&Fleet, &[usize], bool)) {
+fn two_parts(fleet: Fleet, [count, smaller, meanwhile]: [usize; 3], part: impl Fn(&Fleet, &[usize], bool)) {
     let mut rng = ChaCha20Rng::seed_from_u64(SEED);
-    let all: Vec<usize> = (0..NODES).collect();
-    let smaller = choose(&mut rng, &all, SMALLER);
+    let all: Vec<usize> = (0..count).collect();
+    let smaller = choose(&mut rng, &all, smaller);
     let larger: Vec<usize> = all.iter().copied().filter(|n| !smaller.contains(n)).collect();
     let mut files = fleet.insert(&all, &BEFORE);
 
@@ -51,7 +49,7 @@ fn two_parts(fleet: Fleet, part: impl Fn(&Fleet, &[usize], bool)) {
         for load in &load {
             wait_for("files in both parts", super::LOAD, || {
                 let (inserted, fetched) = load.done();
-                (inserted >= MEANWHILE && fetched >= MEANWHILE as u64).then_some(())
+                (inserted >= meanwhile && fetched >= meanwhile as u64).then_some(())
             });
         }
     });
@@ -73,7 +71,8 @@ fn two_parts(fleet: Fleet, part: impl Fn(&Fleet, &[usize], bool)) {
 
 #[test]
 fn two_parts_go_on_and_grow_together() {
-    two_parts(Fleet::start("partition", SEED, NODES), |fleet, smaller, apart| {
+    let fleet = Fleet::start("partition", SEED, NODES);
+    two_parts(fleet, [NODES, 8, 8], |fleet, smaller, apart| {
         fleet.lines.set_all(NODES, |one, other, line| {
             let between = smaller.contains(&one) != smaller.contains(&other);
             line.flow = if apart && between {
@@ -82,5 +81,21 @@ fn two_parts_go_on_and_grow_together() {
                 Flow::Open
             };
         });
+    });
+}
+
+#[test]
+fn so_they_do_when_packets_vanish() {
+    /// Fewer than elsewhere: it is about what TCP does when nothing comes back, and that takes its time.
+    const COUNT: usize = 10;
+    let Some(spaces) = Spaces::make(COUNT) else {
+        println!("network namespaces need root; the same over loopback is tested beside this");
+        return;
+    };
+    let fleet = Fleet::start_in(&spaces, "vanish", SEED, COUNT);
+    two_parts(fleet, [COUNT, 4, 4], |_, smaller, apart| {
+        for number in smaller {
+            spaces.set_apart(*number, apart);
+        }
     });
 }

@@ -16,6 +16,7 @@ use warren_keys::{Location, NodeId};
 use super::{
     lines::Lines,
     load::{File, Proxies},
+    spaces::Spaces,
 };
 use crate::process::{
     free_address_at,
@@ -29,6 +30,9 @@ pub const NODES: usize = 20;
 
 /// Neighbours on each side of the ring that every node must be linked to (protocol §7.7).
 const NEAR: usize = 4;
+
+/// Where nodes listen that have an address for themselves.
+const PORT: u16 = 7420;
 
 /// The ring is whole again within this after the last disturbance: silent links are found dead after half a minute, and dials that
 /// failed meanwhile are repeated after as long as they had been failing.
@@ -106,6 +110,22 @@ impl Fleet {
         adapt(&mut fleet.template);
         for _ in 0..count {
             fleet.add_with(&prepare);
+        }
+        fleet.wait_until_whole();
+        fleet
+    }
+
+    /// The same with each node in a network namespace of its own; `lines` is without effect, and what is between the nodes is the
+    /// namespaces' bridges.
+    ///
+    /// # Panics
+    /// As [`Fleet::start_with`].
+    pub fn start_in(spaces: &Spaces, name: &str, seed: u64, count: usize) -> Self {
+        let mut fleet = Self::empty(name, seed);
+        for number in 0..count {
+            let mut settings = fleet.template.clone();
+            settings.listen = SocketAddr::new(spaces.address(number), PORT);
+            fleet.add_as(settings, |home| home.with_namespace(spaces.file(number)));
         }
         fleet.wait_until_whole();
         fleet

@@ -1,6 +1,7 @@
 //! Many nodes that live through bad times: restarted, cut off, killed and replaced, slowed down.
 //!
 //! - [`lines`]: what is between two nodes, and what is done to it
+//! - [`spaces`]: network namespaces, for lines on which packets are really lost
 //! - [`fleet`]: the nodes, and whether they are one network
 //! - [`load`]: files that are inserted and fetched meanwhile, and how all of them are found whole in the end
 //!
@@ -12,3 +13,4 @@
 pub mod fleet;
 pub mod lines;
 pub mod load;
+pub mod spaces;
