@@ -116,8 +116,8 @@ impl Core {
         pool.restore_entries(config.entries.clone());
         let mut core = Self {
             router: Router::new(here, stores, config.limits, next()),
-            repair: Repair::new(now, wall, here, stores, RepairLimits::default(), next()),
             topology: Topology::new(now, config.descriptor, config.topology, next()),
+            repair: Repair::new(now, wall, here, stores, RepairLimits::default(), next()),
             pool,
             exits: Exits::default(),
             pressure: Pressure::None,

@@ -172,7 +172,7 @@ impl ChurnNet {
     /// A node goes offline; its neighbours link to who is nearest now.
     pub fn go(&mut self, node: usize) {
         let (now, wall) = (self.now, self.wall());
-        let Some(mut machines) = self.nodes[node].machines.take() else {
+        let Some(machines) = self.nodes[node].machines.take() else {
             return;
         };
         self.nodes[node].memory = Some(machines.repair.memory(now, wall));
