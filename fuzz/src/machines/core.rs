@@ -80,7 +80,7 @@ pub fn run(data: &[u8]) {
         max_links: MAX_LINKS,
         allow_private: start & 4 != 0,
         seeds: vec![seed],
-..TopologySettings::default()
+        ..TopologySettings::default()
     };
     let known =
         (2..usize::from(input.u8() % 64)).map(|number| fixtures::node(number).descriptor.as_ref().clone());
@@ -235,11 +235,14 @@ impl World {
         self.next_link += 1;
         self.dials.remove(&peer.identity);
         self.links.insert(link, peer.identity);
-        self.event(link, LinkEvent::Up {
+        self.event(
+            link,
+            LinkEvent::Up {
                 peer,
                 dialled,
                 remote: None,
-            });
+            },
+        );
     }
 
     fn dial_failed(&mut self, node: Option<NodeId>) {
@@ -636,7 +639,7 @@ pub fn seeds() -> Vec<Seed> {
             .u8(1),
         linked("gossip")
             .u8(4)
-            .u8(0)
+            .u8(7)
             .u8(3)
             .u8(40)
             .u8(41)

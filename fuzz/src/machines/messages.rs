@@ -7,7 +7,8 @@ use warren_proto::{
     geometry::PacketSize,
     ids::{CircuitId, RequestId},
     wire::{
-        Announce, Create, Created, DialResult, ExitOp, ExitReply, ExitRequest, ExitResult, Frame, OnionMessage, Refusal, Routed,
+        Announce, Create, Created, DialResult, ExitOp, ExitReply, ExitRequest, ExitResult, Frame,
+        OnionMessage, Refusal, Routed,
     },
 };
 

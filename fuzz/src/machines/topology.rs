@@ -41,19 +41,14 @@ pub fn run(data: &[u8]) {
         max_links: MAX_LINKS,
         allow_private: start & 1 == 1,
         seeds: vec![target(1)],
-..TopologySettings::default()
+        ..TopologySettings::default()
     };
     let known = (2..usize::from(start >> 2))
         .map(|number| fixtures::node(number).descriptor.as_ref().clone())
         .collect();
     let own = fixtures::node(ME).descriptor.as_ref().clone();
     let mut world = World {
-        topology: Topology::new(
-            START,
-            own,
-            settings,
-            ChaCha20Rng::seed_from_u64(2),
-        ),
+        topology: Topology::new(START, own, settings, ChaCha20Rng::seed_from_u64(2)),
         now: START,
         next_link: 1,
         links: BTreeMap::new(),
@@ -259,7 +254,7 @@ pub fn seeds() -> Vec<Seed> {
             .u8(0)
             .u8(1)
             .u8(5)
-            .u8(0)
+            .u8(7)
             .u8(3)
             .u8(4)
             .u8(5)
@@ -272,6 +267,21 @@ pub fn seeds() -> Vec<Seed> {
             .u8(12)
             .u8(200)
             .u8(0),
+        // One link's announcement goes on over another, whose answer comes back; then an answer to nothing.
+        (1..8)
+            .fold(knowing("announcements", 0), |seed, node| seed.u8(0).u8(node))
+            .bytes(&[5, 2, 7])
+            .u64(1 << 62)
+            .bytes(&[18, 9, 0])
+            .bytes(&[5, 3, 7, 2, 10, 11, 1])
+            .bytes(&[5, 3, 7, 2, 10, 11, 2])
+            .bytes(&[12, 200, 2]),
+        // What the other end sees, and dials back.
+        knowing("reachable", 0)
+            .u8(0)
+            .u8(1)
+            .bytes(&[5, 4, 9, 80, 0, 5, 5, 90, 0, 5, 6, 1, 0])
+            .bytes(&[12, 30, 2, 2, 0]),
         knowing("both-dial", 8)
             .u8(12)
             .u8(100)

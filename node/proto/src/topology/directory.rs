@@ -246,9 +246,12 @@ impl Directory {
         }
     }
 
-    /// Forgets what is out of date. A network that has become smaller leaves room for more.
+    /// Forgets what is out of date or cannot be dialled any more. A network that has become smaller leaves room for more.
     pub(super) fn expire(&mut self, wall: WallTime, in_use: impl Fn(&Descriptor) -> bool) {
-        let stale = |entry: &Entry| !entry.descriptor.is_current(wall) && !in_use(&entry.descriptor);
+        let stale = |entry: &Entry| {
+            let useless = !entry.descriptor.is_current(wall) || entry.descriptor.addresses.is_empty();
+            useless && !in_use(&entry.descriptor)
+        };
         let gone: Vec<Location> = self
             .entries
             .iter()

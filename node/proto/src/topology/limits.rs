@@ -133,8 +133,9 @@ pub(super) const MAX_FORWARDS_PER_LINK: usize = 32;
 pub(super) const FIRST_ANNOUNCE: Duration = Duration::from_secs(2);
 /// Rounds are at least so far apart, whatever happens.
 pub(super) const LEAST_ANNOUNCE: Duration = Duration::from_secs(1);
-/// Longest pause between rounds: what this node missed is found after that.
-pub(super) const MAX_ANNOUNCE: Duration = Duration::from_secs(1800);
+/// Longest pause between rounds: what this node missed, say the other half of a network that was cut in two, is found after that.
+/// A round costs some 20 KiB all along its way.
+pub(super) const MAX_ANNOUNCE: Duration = Duration::from_secs(600);
 /// Empty parts of the ring that one round announces into.
 pub(super) const TARGETS_A_ROUND: usize = 8;
 /// Nodes of answers are kept so long whatever their rank: time enough to link to them.

@@ -211,6 +211,28 @@ fn repeated_offence_bans_for_a_while() {
 }
 
 #[test]
+fn a_line_that_always_breaks_is_dialled_ever_more_seldom_and_bans_nobody() {
+    let mut network = Network::new(2, 12, 3);
+    for _ in 0..600 {
+        network.run_for(Duration::from_millis(500));
+        if let Some(link) = network.link(1, 0) {
+            network.disconnect(link, false);
+        }
+    }
+    for node in 0..2 {
+        let dials = network.dialled.iter().filter(|(from, _)| *from == node).count();
+        assert!(
+            (3..20).contains(&dials),
+            "{dials} dials by {node} in five minutes"
+        );
+        assert_eq!(network.cores[node].status(network.now).banned_nodes, 0);
+    }
+    // A line that holds is used again, and what was is forgiven.
+    network.run_for(Duration::from_secs(900));
+    assert_eq!(network.connections(0, 1), 1);
+}
+
+#[test]
 fn private_addresses_are_dialled_only_for_seeds_unless_allowed() {
     let mut network = Network::new(3, 9, 3);
     let shy = network.add(50, 3, |config| config.topology.allow_private = false);

@@ -10,7 +10,7 @@ use crate::{
     circuit::{CIRCUIT_BUDGET, CIRCUIT_IDLE, MAX_CIRCUITS, ntor::ClientHandshake, onion::HopCipher},
     crypto::Portable,
     descriptor::{Descriptor, Services},
-    geometry::PacketSize,
+    geometry::{PacketSize, RECORD_LEN},
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
     link::{
         CloseReason, Established, LinkConfig, Misbehaviour,
@@ -263,6 +263,30 @@ fn circuit_numbers_out_of_turn_close_the_link() {
             "{second} after 5"
         );
     }
+}
+
+/// Whoever owns the line can change a byte. That must cost the link, and nobody's reputation.
+#[test]
+fn noise_on_the_line_ends_the_link_and_blames_nobody() {
+    for byte in [0, 100, RECORD_LEN - 1] {
+        let mut raw = Raw::up();
+        raw.sender.send(&Frame::Ping(1));
+        raw.sender.flush();
+        let mut record = raw.sender.take();
+        record[byte] ^= 1;
+        raw.link.buffer().extend_from_slice(&record);
+        raw.link.received(raw.now);
+        let fault = raw.fault();
+        assert!(matches!(
+            fault,
+            Some(CloseReason::Misbehaved(Misbehaviour::Stream(_)))
+        ));
+        assert!(fault.is_some_and(|fault| !fault.misbehaved()));
+    }
+    // What the peer itself has sealed is its own word.
+    let mut raw = Raw::up();
+    raw.send(&Frame::Pong(1));
+    assert!(raw.fault().is_some_and(|fault| fault.misbehaved()));
 }
 
 #[test]
