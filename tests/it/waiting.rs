@@ -104,7 +104,10 @@ fn droppers_cost_a_waiting_reader_time_and_no_block() {
         .for_each(|node| net.corrupt(node, dropper.clone()));
     let (mut prompt, rounds) = (0, 6);
     for number in 0..rounds {
-        let (wanted, reader) = (block(8_100 + number), [1, 5, 8][number as usize % 3]);
+        let (wanted, reader) = (
+            block(8_100 + number),
+            [1, 5, 8][usize::try_from(number % 3).unwrap()],
+        );
         let op = net.begin_wait(reader, wanted.id(), WAIT);
         net.run_for(Duration::from_secs(20));
         net.insert(3, wanted.clone(), 2).unwrap();

@@ -284,23 +284,23 @@ mod tests {
     fn whoever_is_next_is_woken() {
         let direction = Direction::new(Time(0), Some(1 << 20));
         let (first, second) = (waker(), waker());
-        let (mut a, mut b) = (Context::from_waker(&first.1), Context::from_waker(&second.1));
+        let (a, b) = (Context::from_waker(&first.1), Context::from_waker(&second.1));
         let woken = |who: &(Arc<Woken>, Waker)| who.0.0.load(Ordering::Relaxed);
-        assert!(matches!(direction.turn(&mut a, Time(0), LinkId(1)), Turn::Go(_)));
-        assert_eq!(direction.turn(&mut b, Time(0), LinkId(2)), Turn::Wait(None));
+        assert!(matches!(direction.turn(&a, Time(0), LinkId(1)), Turn::Go(_)));
+        assert_eq!(direction.turn(&b, Time(0), LinkId(2)), Turn::Wait(None));
         direction.moved(LinkId(1), 1 << 20);
         assert_eq!(woken(&second), 1);
-        let Turn::Wait(Some(until)) = direction.turn(&mut b, Time(0), LinkId(2)) else {
+        let Turn::Wait(Some(until)) = direction.turn(&b, Time(0), LinkId(2)) else {
             panic!("the bucket is empty");
         };
-        assert_eq!(direction.turn(&mut a, until, LinkId(1)), Turn::Wait(None));
+        assert_eq!(direction.turn(&a, until, LinkId(1)), Turn::Wait(None));
         // The second one ends without having had its turn.
         direction.forget(LinkId(2));
         assert_eq!(woken(&first), 1);
-        assert!(matches!(direction.turn(&mut a, until, LinkId(1)), Turn::Go(_)));
+        assert!(matches!(direction.turn(&a, until, LinkId(1)), Turn::Go(_)));
         direction.moved(LinkId(1), 1 << 20);
         assert!(matches!(
-            direction.turn(&mut a, until, LinkId(1)),
+            direction.turn(&a, until, LinkId(1)),
             Turn::Wait(Some(_))
         ));
         direction.set_rate(until, None);
