@@ -286,7 +286,9 @@ impl World {
                 );
                 assert!(self.gone.insert(circuit), "gone twice");
             }
-            LinkEvent::Gossip(_) | LinkEvent::Pong(_) | LinkEvent::Routed(_) => assert!(self.up),
+            LinkEvent::Gossip(_) | LinkEvent::Pong(_) | LinkEvent::Routed(_) | LinkEvent::Carries(_) => {
+                assert!(self.up);
+            }
         }
     }
 
