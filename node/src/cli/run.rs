@@ -159,7 +159,7 @@ pub(super) async fn run(terminal: Terminal, data_dir: PathBuf, args: RunArgs) ->
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     stop.cancelled().await;
     sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
-    tracing::info!("stopping");
+    tracing::info!("stopping; after a large insert the datastore may take some seconds to reach the disk");
     if let Some((_, proxy)) = proxy {
         proxy.await.ok();
     }
