@@ -46,7 +46,7 @@ fn churn(nodes: usize, blocks: u64, days: u64, seed: u64) -> Outcome {
         let alive: Vec<usize> = (0..network.nodes.len()).filter(|node| !gone[*node]).collect();
         // One in ten a week, one at a time.
         let between = 7 * 24 * 60 / STEP * 10 / alive.len() as u64;
-        if network.rng.next_u64() % between == 0 {
+        if network.rng.next_u64().is_multiple_of(between) {
             let node = alive[below(&mut network.rng, alive.len())];
             network.stop(node);
             network.nodes[node].store.clear();
