@@ -116,8 +116,13 @@ impl World {
                 let request = if input.flag() {
                     self.router.insert(self.now, messages::block(input), input.flag())
                 } else {
-                    self.router
-                        .fetch(self.now, messages::block_id(input), input.u8(), input.flag(), input.flag())
+                    self.router.fetch(
+                        self.now,
+                        messages::block_id(input),
+                        input.u8(),
+                        input.flag(),
+                        input.flag(),
+                    )
                 };
                 if let Some(id) = request {
                     assert!(self.own.insert(id), "a number that is in use");
@@ -142,14 +147,21 @@ impl World {
         if let (true, Some(id)) = (is_question(message), message.id()) {
             *self.owed.entry((link, id)).or_default() += 1;
         }
-        if let Routed::Request { block, wait: true, .. } = message {
+        if let Routed::Request {
+            block, wait: true, ..
+        } = message
+        {
             self.awaited.insert((link, *block));
         }
     }
 
     /// A question, new or one that is on its way through here already.
     fn request(&mut self, input: &mut Input<'_>) -> Routed {
-        let known: Vec<RequestId> = self.asked.iter().filter_map(|(_, message)| message.id()).collect();
+        let known: Vec<RequestId> = self
+            .asked
+            .iter()
+            .filter_map(|(_, message)| message.id())
+            .collect();
         let fresh = RequestId(u64::from(input.u8()));
         let id = if input.u8() > 230 {
             input.pick(&known).unwrap_or(fresh)
@@ -290,7 +302,10 @@ impl World {
         }
         let Some(id) = message.id() else {
             if let Routed::Arrived { block } = message {
-                assert!(self.awaited.remove(&(link, block.id())), "a push that nobody waits for");
+                assert!(
+                    self.awaited.remove(&(link, block.id())),
+                    "a push that nobody waits for"
+                );
             }
             return;
         };
