@@ -13,6 +13,7 @@ use crate::{
     core::CoreConfig,
     descriptor::{Descriptor, fixtures},
     link::api::LinkEvent,
+    topology::{LONG_PER_SIDE, NEAR_PER_SIDE, long_part},
     wire::{Announce, Frame},
 };
 
@@ -35,11 +36,35 @@ fn grown(count: u16, seed: u64, each: Duration) -> Network {
     network
 }
 
-fn long_links(network: &Network, node: usize) -> usize {
-    let near = near(network, node);
-    let pairs = network.pairs();
-    let linked = |other: &usize| pairs.contains_key(&(node, *other)) && !near.contains(other);
-    (0..network.cores.len()).filter(linked).count()
+/// Parts of the ring, of those that hold anybody who answers, into which a node has no long link.
+fn parts_without_link(network: &Network, node: usize) -> usize {
+    let here = network.descriptors[node].location();
+    let (near, pairs) = (near(network, node), network.pairs());
+    let reach = |up: bool, other: usize| {
+        let there = network.descriptors[other].location();
+        if up {
+            here.clockwise(there)
+        } else {
+            there.clockwise(here)
+        }
+    };
+    let (after, before) = near.split_at(NEAR_PER_SIDE);
+    let mut missing = 0;
+    for (up, side) in [(true, after), (false, before)] {
+        let start = side.iter().map(|other| reach(up, *other)).max().unwrap();
+        for part in 0..LONG_PER_SIDE {
+            let (from, to) = long_part(start, part, LONG_PER_SIDE);
+            let inside = |other: &usize| {
+                *other != node
+                    && !network.frozen.contains(other)
+                    && (from + 1..=to).contains(&reach(up, *other))
+            };
+            let mut within = (0..network.cores.len()).filter(inside).peekable();
+            let held = within.peek().is_some();
+            missing += usize::from(held && !within.any(|other| pairs.contains_key(&(node, other))));
+        }
+    }
+    missing
 }
 
 fn gossip(network: &mut Network, node: usize, from: usize, frame: Frame) {
@@ -53,8 +78,8 @@ fn one_link_to_a_seed_makes_a_full_member() {
     network.run_for(Duration::from_secs(90));
     assert_near_links(&network);
     for node in 0..220 {
-        let long = long_links(&network, node);
-        assert!(long >= 20, "node {node} has {long} long links");
+        let missing = parts_without_link(&network, node);
+        assert_eq!(missing, 0, "long links that node {node} lacks");
         let known = network.cores[node].status(network.now).known_nodes;
         assert!(known <= ROOM, "node {node} knows {known}");
     }
@@ -230,7 +255,7 @@ fn peers_that_accept_and_never_answer_only_delay() {
     for other in near(&network, newcomer) {
         assert_eq!(network.connections(newcomer, other), 1, "to its near {other}");
     }
-    assert!(long_links(&network, newcomer) >= 20);
+    assert_eq!(parts_without_link(&network, newcomer), 0);
 }
 
 #[test]
@@ -248,7 +273,7 @@ fn who_cannot_be_dialled_takes_part_over_the_links_that_it_dials() {
     for other in near(&network, hidden) {
         assert_eq!(network.connections(hidden, other), 1, "to its near {other}");
     }
-    assert!(long_links(&network, hidden) >= 20);
+    assert_eq!(parts_without_link(&network, hidden), 0);
     let identity = network.descriptors[hidden].identity;
     assert!(
         network.dialled.iter().all(|(_, target)| target.node != identity),

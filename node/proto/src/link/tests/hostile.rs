@@ -372,12 +372,12 @@ fn a_second_answer_or_an_early_packet_closes_the_link() {
         raw.fault().is_some_and(|fault| fault.misbehaved()),
         "a packet before Created"
     );
-    // Those behind it are told: both circuits came from there.
-    assert_eq!(told.len(), 2);
-    assert!(
-        told.iter()
-            .all(|output| matches!(output, LinkOutput::Link(LinkId(5), LinkCommand::Destroy(_))))
-    );
+    // Those behind it are told: both circuits came from there. So is the core, once.
+    let ended = |output: &&LinkOutput| matches!(output, LinkOutput::Link(LinkId(5), LinkCommand::Destroy(_)));
+    let bare = |output: &&LinkOutput| matches!(output, LinkOutput::Core(LinkEvent::Carries(false)));
+    assert_eq!(told.iter().filter(ended).count(), 2, "{told:?}");
+    assert_eq!(told.iter().filter(bare).count(), 1, "{told:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
 
     let mut raw = Raw::up();
     raw.link.command(
