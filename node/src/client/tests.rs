@@ -160,7 +160,7 @@ async fn a_file_on_disk_gives_the_key_of_its_bytes() {
         let options = InsertOptions::default();
         let by_path = net
             .client
-            .insert(Source::Path(path), options.clone(), reporter)
+            .insert(Source::Path(path.clone()), options.clone(), reporter)
             .await
             .unwrap();
         assert_eq!(progress.borrow().phase, Phase::Done);
@@ -177,9 +177,23 @@ async fn a_file_on_disk_gives_the_key_of_its_bytes() {
             .await
             .unwrap()
             .uri;
-        let again = insert(&net, bytes.clone(), unpredictable).await.unwrap().uri;
+        let again = insert(&net, bytes.clone(), unpredictable.clone())
+            .await
+            .unwrap()
+            .uri;
         assert!(once != again && once != by_path.uri);
         assert!(get(&net, &once).await.unwrap() == bytes);
+        // A file is read but once then.
+        let (reporter, progress) = Reporter::new();
+        let by_path = net
+            .client
+            .insert(Source::Path(path), unpredictable, reporter)
+            .await
+            .unwrap();
+        assert_eq!(by_path.size, bytes.len() as u64);
+        assert_eq!(progress.borrow().phase, Phase::Done);
+        assert_eq!(progress.borrow().blocks, progress.borrow().total_blocks);
+        assert!(get(&net, &by_path.uri).await.unwrap() == bytes);
     }
 }
 
