@@ -40,7 +40,7 @@ pub struct NodeConfig {
     pub bandwidth: BandwidthLimits,
     /// Whom to have links with.
     pub access: Access,
-    /// Hops of own circuits, 0 to [`MAX_HOPS`].
+    /// Hops of own circuits, 0 to [`MAX_HOPS`](warren_proto::geometry::MAX_HOPS).
     pub hops: usize,
     /// Disk for blocks that belong here, bytes. Only for a new datastore.
     pub store_size: u64,
