@@ -383,7 +383,7 @@ impl World {
                     *owed.expect("an answer that is not owed") -= 1;
                 }
             }
-            LinkCommand::Send(_) => {}
+            LinkCommand::Send(_) | LinkCommand::Services(_) => {}
             LinkCommand::OpenOrigin { origin, path } => {
                 assert_eq!(
                     path.first().map(|entry| entry.identity),

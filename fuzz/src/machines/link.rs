@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::BytesMut;
 use warren_proto::{
     crypto::Cipher,
+    descriptor::Services,
     geometry::RECORD_LEN,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
     link::{
@@ -152,7 +153,7 @@ impl World {
     }
 
     fn command(&mut self, input: &mut Input<'_>) -> LinkCommand {
-        let kind = input.u8() % 12;
+        let kind = input.u8() % 13;
         let circuit = CircuitId(u32::from(input.u8()));
         let open: Vec<OriginId> = self.origins.keys().copied().collect();
         match kind {
@@ -216,6 +217,11 @@ impl World {
                 }
             }
             10 => LinkCommand::Destroy(circuit),
+            11 => LinkCommand::Services(Services {
+                relay: input.flag(),
+                exit: input.flag(),
+                store: input.flag(),
+            }),
             _ if input.u8() > 250 => LinkCommand::Close,
             _ => LinkCommand::Destroy(circuit),
         }
