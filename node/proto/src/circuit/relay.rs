@@ -76,15 +76,17 @@ impl<A: Aead> RelayCircuit<A> {
     }
 
     /// Takes a packet from the client's side; its layer is removed in place. Of what is for this hop, the buffer is used up.
+    /// `admits` says whether this node does what a message asks for.
     ///
     /// # Errors
-    /// The packet is invalid, or not expected now.
+    /// The packet is invalid, not expected now, or not admitted.
     pub(crate) fn forward(
         &mut self,
         now: Time,
         size: PacketSize,
         body: &mut BytesMut,
         network: &Network,
+        admits: impl FnOnce(&OnionMessage) -> bool,
     ) -> Result<Arrival, BadPacket> {
         self.cipher.open_forward(size, body)?;
         self.used = now;
@@ -93,7 +95,11 @@ impl<A: Aead> RelayCircuit<A> {
             Next::Asked => return Err(BadPacket),
             Next::Here => {}
         }
-        match OnionMessage::decode(size, body.split(), network).map_err(|_| BadPacket)? {
+        let message = OnionMessage::decode(size, body.split(), network).map_err(|_| BadPacket)?;
+        if !admits(&message) {
+            return Err(BadPacket);
+        }
+        match message {
             OnionMessage::Drop(_) => Ok(Arrival::Nothing),
             // A circuit that has asked its exit for something stays where it is: the exit's duty ends with the circuit.
             OnionMessage::Extend { target, create }

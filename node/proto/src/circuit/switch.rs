@@ -28,7 +28,7 @@ use crate::{
         relay::{Arrival, RelayCircuit},
     },
     crypto::Aead,
-    descriptor::{Descriptor, NodeSecrets, Services},
+    descriptor::{NodeSecrets, Services},
     geometry::PacketSize,
     ids::{CircuitAddr, CircuitId, LinkId, OriginId},
     link::{
@@ -37,7 +37,7 @@ use crate::{
     },
     network::Network,
     time::Time,
-    wire::{Create, Created, Frame},
+    wire::{Create, Created, Frame, OnionMessage},
 };
 
 /// Circuits that a peer may open at once; a client that starts builds its pool, a relay that lost a neighbour rebuilds.
@@ -162,6 +162,20 @@ pub(crate) struct Ends {
     pub(crate) secrets: Arc<NodeSecrets>,
     /// The network that both belong to.
     pub(crate) network: Network,
+}
+
+impl Ends {
+    /// Whether this node does what a circuit's client asks: its services, and for an extension neither to this node nor back to
+    /// where the circuit comes from.
+    fn admits(&self, message: &OnionMessage) -> bool {
+        match message {
+            OnionMessage::Extend { target, .. } => {
+                self.services.relay && target.identity != self.me && target.identity != self.peer
+            }
+            OnionMessage::Request(_) => self.services.exit,
+            _ => true,
+        }
+    }
 }
 
 /// The circuits of one link.
@@ -301,7 +315,9 @@ impl<A: Aead> Switch<A> {
         };
         match &mut entry.role {
             Role::Relay(relay) => {
-                let arrival = relay.forward(now, size, &mut body, &self.ends.network);
+                let ends = &self.ends;
+                let admits = |message: &OnionMessage| ends.admits(message);
+                let arrival = relay.forward(now, size, &mut body, &ends.network, admits);
                 match arrival {
                     Ok(Arrival::PassOn(next)) => {
                         out.link(
@@ -313,7 +329,7 @@ impl<A: Aead> Switch<A> {
                             },
                         );
                     }
-                    Ok(Arrival::Extend { target, create }) if self.extendable(&target) => {
+                    Ok(Arrival::Extend { target, create }) => {
                         out.core(LinkEvent::ExtendWanted {
                             circuit: id,
                             target,
@@ -321,13 +337,11 @@ impl<A: Aead> Switch<A> {
                         });
                         self.set_deadline(id, Some(now + EXTEND_TIMEOUT));
                     }
-                    Ok(Arrival::Request(request)) if self.ends.services.exit => {
+                    Ok(Arrival::Request(request)) => {
                         out.core(LinkEvent::ExitRequest { circuit: id, request });
                     }
                     Ok(Arrival::Nothing) => {}
-                    Ok(Arrival::Extend { .. } | Arrival::Request(_)) | Err(_) => {
-                        self.end(id, EndedBy::Switch, Blame(None), out);
-                    }
+                    Err(_) => self.end(id, EndedBy::Switch, Blame(None), out),
                 }
                 Ok(())
             }
@@ -549,11 +563,6 @@ impl<A: Aead> Switch<A> {
         let id = CircuitId(self.next);
         self.next = self.next.checked_add(2)?;
         Some(id)
-    }
-
-    /// Not to this node, and not back to where the circuit comes from.
-    fn extendable(&self, target: &Descriptor) -> bool {
-        self.ends.services.relay && target.identity != self.ends.me && target.identity != self.ends.peer
     }
 }
 
