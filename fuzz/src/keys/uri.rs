@@ -54,7 +54,9 @@ pub fn run(data: &[u8]) {
 /// What is wrong is told without telling a key: texts may be private.
 fn check_error(text: &str, error: &UriError) {
     let message = error.to_string();
-    let parts = text.split([',', '@', '/']).filter(|part| part.len() >= 43);
+    // The message's own words, which a fuzzer that has read them puts into its texts, have spaces between them.
+    let parts = text.split([',', '@', '/']);
+    let parts = parts.filter(|part| part.len() >= 43 && !part.contains(' '));
     parts.for_each(|part| assert!(!message.contains(part), "the error quotes the key"));
 }
 

@@ -105,11 +105,11 @@ pub fn run(data: &[u8]) {
     let accused = reasons.iter().any(CloseReason::misbehaved);
     assert!(!(honest && accused), "an honest peer is accused");
     for (node, sent) in sent.iter().enumerate() {
-        // Short messages and blocks are two flows; each keeps its order.
-        for blocks in [false, true] {
+        // Each flow keeps its order.
+        for wanted in 0..3 {
             let numbers = |messages: &mut dyn Iterator<Item = &Routed>| -> Vec<u64> {
                 messages
-                    .filter(|message| has_block(message) == blocks)
+                    .filter(|message| flow(message) == wanted)
                     .map(|message| message.id().map_or(0, |id| id.0))
                     .collect()
             };
@@ -135,11 +135,17 @@ pub fn run(data: &[u8]) {
     );
 }
 
-fn has_block(message: &Routed) -> bool {
-    matches!(
-        message,
-        Routed::Found { .. } | Routed::Insert { .. } | Routed::Collision { .. } | Routed::Replicate { .. }
-    )
+/// Which of the link's three flows of routed messages it belongs to: short ones, blocks, repair.
+fn flow(message: &Routed) -> u8 {
+    match message {
+        Routed::Repair(_) => 2,
+        Routed::Found { .. }
+        | Routed::Insert { .. }
+        | Routed::Collision { .. }
+        | Routed::Replicate { .. }
+        | Routed::Arrived { .. } => 1,
+        _ => 0,
+    }
 }
 
 /// Changes what is on the wire. Whether it did.

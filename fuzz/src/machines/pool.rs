@@ -257,12 +257,8 @@ impl World {
                         .open
                         .insert(request.id, request);
                 }
-                PoolOutput::Close(origin) => {
-                    assert!(
-                        self.circuits.remove(&origin).is_some() || self.hops == 0,
-                        "closed twice"
-                    );
-                }
+                // Of two that race, the slower one may have ended before its closing was heard of.
+                PoolOutput::Close(origin) => drop(self.circuits.remove(&origin)),
                 PoolOutput::Entries(entries) => {
                     assert!(entries.len() <= warren_proto::client::entry::MAX_ENTRIES)
                 }

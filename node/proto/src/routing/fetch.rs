@@ -518,6 +518,13 @@ impl Router {
         let Some(mut search) = self.searches.take(leader) else {
             return;
         };
+        // A request that only waits here may have had its number taken by a neighbour since; that one goes on.
+        let asked = search.joined.iter().find(|(joined, _)| *joined == id);
+        let ask = asked.map_or(&search.ask, |(_, ask)| ask);
+        if matches!(ask.asker, Asker::Link(_)) {
+            self.searches.put(leader, search);
+            return;
+        }
         if leader == id {
             search.wanted = false;
         } else {

@@ -231,7 +231,8 @@ impl Router {
 
     pub(super) fn orphan_insert(&mut self, id: RequestId) {
         if let Some(mut insert) = self.inserts.take(id) {
-            insert.wanted = false;
+            // See `cancel_search`: not this node's own.
+            insert.wanted &= matches!(insert.asker, Asker::Link(_));
             self.inserts.put(id, insert);
         }
     }
