@@ -250,7 +250,8 @@ impl Store {
     fn erase(&self, claim: Claim<'_>) -> Result<()> {
         let (region, slot) = (claim.region, claim.slot);
         let noise = random::bytes32().map_err(self.fault("erase in", region))?;
-        self.log(Record::Emptied(region, slot))?;
+        // Before the journal hears of it: one that says "empty" of a slot that could not be erased would lose the block at the
+        // next start, though it is given out and acknowledged until then.
         let erased = self.medium(region).write_at(&noise[..SALT_LEN], slot.offset());
         self.dirty[region.index()].store(true, Ordering::Release);
         if let Err(e) = erased {
@@ -258,7 +259,7 @@ impl Store {
             return Err(self.fault("erase in", region)(e));
         }
         claim.emptied();
-        Ok(())
+        self.log(Record::Emptied(region, slot))
     }
 
     /// The next block of a region in slot order, and where to go on: a walk that sees every block that stays in place
