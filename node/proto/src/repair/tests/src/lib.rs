@@ -1,1 +1,0 @@
-//! warren-tests
