@@ -201,9 +201,7 @@ pub(super) fn wipe(terminal: Terminal, data_dir: &Path, args: &WipeArgs) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const REFERENCE: &str = "warren-node:SD~JcNiQbvH3-rXBMkScViNkzGmoEmluQW30NfractM,\
-                             MdfSDqaCIVRbMK-JJoivikYzIAYAbspqfiG6FQVIo1A@127.0.0.1:36587";
+    use crate::testing::REFERENCE;
 
     #[test]
     fn what_init_writes_is_a_valid_configuration() {

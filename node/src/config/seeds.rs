@@ -43,9 +43,7 @@ fn parse(text: &str) -> Result<Vec<NodeReference>, (usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const REFERENCE: &str = "warren-node:SD~JcNiQbvH3-rXBMkScViNkzGmoEmluQW30NfractM,\
-                             MdfSDqaCIVRbMK-JJoivikYzIAYAbspqfiG6FQVIo1A@127.0.0.1:36587";
+    use crate::testing::REFERENCE;
 
     #[test]
     fn a_reference_a_line_with_comments() {
