@@ -22,8 +22,10 @@ use crate::sim::{
 const FLOOR: usize = 20;
 /// How often members are counted.
 const LOOK: Duration = Duration::from_secs(5);
-/// Time for the last operations to end.
+/// The longest that the last operations may take; those that are still open then have failed.
 const LAST_OPS: Duration = Duration::from_secs(60);
+/// How often it is looked whether all have ended.
+const OPS_LOOK: Duration = Duration::from_secs(1);
 
 /// Nodes join one after another; then blocks are inserted and fetched over the links that formed.
 #[must_use]
@@ -115,7 +117,12 @@ fn run_ops(
     });
     let jobs: Vec<JobId> = jobs.collect();
     let end = net.now() + LAST_OPS;
-    net.run_until(end);
+    let mut open = jobs.clone();
+    while net.now() < end && !open.is_empty() {
+        let next = net.now() + OPS_LOOK;
+        net.run_until(next);
+        open.retain(|job| net.op(*job).end.is_none());
+    }
     jobs
 }
 
