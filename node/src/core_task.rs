@@ -306,7 +306,7 @@ impl<B: Backend> CoreTask<B> {
                         self.core.input(
                             now,
                             self.net.clock.wall(),
-                            CoreInput::Store(ticket, StoreAnswer::Failed),
+                            CoreInput::Store(ticket, StoreAnswer::Busy),
                         );
                     }
                 }

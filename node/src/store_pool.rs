@@ -209,7 +209,8 @@ impl<B: Backend> Shared<B> {
             StoreAnswer::Missing => &self.counts.missing,
             StoreAnswer::Kept | StoreAnswer::Collision(_) => &self.counts.kept,
             StoreAnswer::Surveyed { .. } | StoreAnswer::Holdings(_) => &self.counts.surveyed,
-            StoreAnswer::Failed => &self.counts.failed,
+            // A backend is not asked what there is no room for.
+            StoreAnswer::Failed | StoreAnswer::Busy => &self.counts.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if writing && matches!(answer, StoreAnswer::Kept) && !self.dirty.swap(true, Ordering::AcqRel) {

@@ -335,9 +335,11 @@ impl Transcript {
         let contents = match answer {
             StoreAnswer::Found(block, _) | StoreAnswer::Collision(block) => in_block(block),
             StoreAnswer::Surveyed { blocks, .. } => blocks.iter().map(|id| key_bytes(*id)).collect(),
-            StoreAnswer::Missing | StoreAnswer::Kept | StoreAnswer::Failed | StoreAnswer::Holdings(_) => {
-                Vec::new()
-            }
+            StoreAnswer::Missing
+            | StoreAnswer::Kept
+            | StoreAnswer::Failed
+            | StoreAnswer::Busy
+            | StoreAnswer::Holdings(_) => Vec::new(),
         };
         self.add(Place::Datastore, vec![Name::Ticket(ticket)], contents);
     }

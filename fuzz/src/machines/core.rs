@@ -512,7 +512,7 @@ fn answer(question: &Routed, input: &mut Input<'_>) -> Routed {
         },
         _ => Routed::Replicated {
             id,
-            stored: input.flag(),
+            replica: messages::replica(input),
         },
     }
 }

@@ -8,7 +8,7 @@ use warren_proto::{
     ids::{CircuitId, RequestId},
     wire::{
         Announce, Create, Created, DialResult, ExitOp, ExitReply, ExitRequest, ExitResult, Frame,
-        OnionMessage, Refusal, Routed,
+        OnionMessage, Refusal, Replica, Routed,
     },
 };
 
@@ -168,8 +168,17 @@ pub fn routed(input: &mut Input<'_>, id: RequestId) -> Routed {
         10 => Routed::Arrived { block: block(input) },
         _ => Routed::Replicated {
             id,
-            stored: input.flag(),
+            replica: replica(input),
         },
+    }
+}
+
+/// What may become of a pushed copy.
+pub(super) fn replica(input: &mut Input<'_>) -> Replica {
+    match input.u8() % 3 {
+        0 => Replica::Declined,
+        1 => Replica::Stored,
+        _ => Replica::Busy,
     }
 }
 

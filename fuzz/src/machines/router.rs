@@ -237,7 +237,7 @@ impl World {
             },
             (_, _) => Routed::Replicated {
                 id,
-                stored: input.flag(),
+                replica: messages::replica(input),
             },
         };
         self.owe(link, &answer);

@@ -2,7 +2,7 @@
 
 use warren_proto::{
     link::api::{LinkCommand, LinkEvent},
-    wire::{ExitReply, ExitResult, Frame, Routed},
+    wire::{ExitReply, ExitResult, Frame, Replica, Routed},
 };
 
 use super::{Adversary, Step, Tally};
@@ -26,7 +26,10 @@ impl Adversary for Liar {
                 (link, LinkCommand::Send(Frame::Routed(answer)))
             }
             Step::Event(link, LinkEvent::Routed(Routed::Replicate { id, .. })) => {
-                let answer = Routed::Replicated { id, stored: true };
+                let answer = Routed::Replicated {
+                    id,
+                    replica: Replica::Stored,
+                };
                 (link, LinkCommand::Send(Frame::Routed(answer)))
             }
             Step::Event(link, LinkEvent::ExitRequest { circuit, request }) => {

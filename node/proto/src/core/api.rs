@@ -106,8 +106,10 @@ pub enum StoreAnswer {
     Kept,
     /// A different signed block is already kept under this key.
     Collision(Block),
-    /// The disk is full or failing, or the datastore is overloaded.
+    /// The disk is full or failing.
     Failed,
+    /// Too many questions wait; this one was not taken.
+    Busy,
     /// To [`StoreQuestion::Survey`].
     Surveyed {
         /// The blocks.

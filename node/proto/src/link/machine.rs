@@ -32,7 +32,7 @@ use crate::{
     },
     network::Network,
     time::Time,
-    wire::{Frame, Refusal, Routed},
+    wire::{Frame, Refusal, Replica, Routed},
 };
 
 /// How long the peer has for its introduction: one round trip and a slow machine.
@@ -519,7 +519,10 @@ fn bounce(message: &Routed, out: &mut Outlet) {
             id,
             why: Refusal::Busy,
         },
-        Routed::Replicate { id, .. } => Routed::Replicated { id, stored: false },
+        Routed::Replicate { id, .. } => Routed::Replicated {
+            id,
+            replica: Replica::Busy,
+        },
         // Who waits for an answer gives up by itself.
         _ => return,
     };

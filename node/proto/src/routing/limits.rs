@@ -23,6 +23,8 @@ pub(super) const LOOKUP_WAIT: Duration = Duration::from_secs(2);
 pub(super) const KEEP_WAIT: Duration = Duration::from_secs(5);
 /// Time that the sink gives its neighbours to store their copies.
 pub(super) const REPLICA_WAIT: Duration = Duration::from_secs(3);
+/// Pause before a datastore or a neighbour that was too busy to write is asked again: some tens of writes of a slow disk.
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// A search or insert with less time left than this asks nobody else: no answer would come back in time.
 pub(super) const USEFUL_WAIT: Duration = Duration::from_millis(20);
 

@@ -63,7 +63,7 @@ use crate::{
     core::api::{Pressure, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
-    wire::{ExitResult, Refusal, Routed},
+    wire::{ExitResult, Refusal, Replica, Routed},
 };
 
 /// What the router wants done.
@@ -338,7 +338,7 @@ impl Router {
             Routed::Refused { id, why } => self.refused(now, from, id, why),
             Routed::Stored { id, copies } => self.stored(now, from, id, copies),
             Routed::Collision { id, block } => self.collision(now, from, id, block),
-            Routed::Replicated { id, stored } => self.replicated(from, id, stored),
+            Routed::Replicated { id, replica } => self.replicated(now, from, id, replica),
             Routed::Arrived { block } => self.pushed(now, from, &block),
             // Not this machine's business: see [`crate::repair`].
             Routed::Repair(_) => self.ignore(),
@@ -360,11 +360,15 @@ impl Router {
             TicketUse::Sink(id) => self.kept_at_sink(now, id, answer),
             TicketUse::Replica(link, id) => {
                 self.writes -= 1;
-                let stored = matches!(answer, StoreAnswer::Kept);
+                let replica = match answer {
+                    StoreAnswer::Kept => Replica::Stored,
+                    StoreAnswer::Busy => Replica::Busy,
+                    _ => Replica::Declined,
+                };
                 // Who pushed the copy may be gone by now.
                 if let Some(neighbour) = self.neighbours.find_mut(link) {
                     neighbour.writes = neighbour.writes.saturating_sub(1);
-                    self.send(link, Routed::Replicated { id, stored });
+                    self.send(link, Routed::Replicated { id, replica });
                 }
             }
             TicketUse::Cache => self.writes -= 1,

@@ -6,6 +6,9 @@
 //!
 //! Nodes near the key that the insert came by keep it too, once it is said to be stored: a sink may lie.
 //!
+//! Who is too busy to write, this node's datastore included, is asked again after a short pause: an insert must not lose copies to a
+//! disk that is behind for a moment. When nobody keeps a copy and somebody was only busy, the asker hears so and comes again.
+//!
 //! A pushed copy is taken only by a node that is plausibly among the nearest: see [`REPLICA_RANK`].
 
 use warren_keys::Block;
@@ -13,83 +16,127 @@ use warren_keys::Block;
 use super::{
     End, Router, TicketUse,
     insert::{Insert, Step},
-    limits::{KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
+    limits::{BUSY_PAUSE, KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
 };
 use crate::{
     core::api::{Pressure, Shelf, StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     time::Time,
-    wire::Routed,
+    wire::{Replica, Routed},
 };
 
 #[derive(Debug)]
 pub(super) enum Sink {
-    Keeping(StoreTicket),
-    Pushing { awaited: Vec<LinkId>, copies: u8 },
+    /// The datastore is asked, or is to be asked again.
+    Keeping {
+        ticket: Option<StoreTicket>,
+        /// When to go on without it.
+        end: Time,
+    },
+    Pushing(Push),
+}
+
+/// Copies for neighbours.
+#[derive(Debug)]
+pub(super) struct Push {
+    /// Who has not answered.
+    awaited: Vec<LinkId>,
+    /// Who was busy and is to be asked again.
+    again: Vec<LinkId>,
+    copies: u8,
+    /// Whether somebody could not keep a copy only because of too much else.
+    busy: bool,
+    /// When to go on without them.
+    end: Time,
 }
 
 impl Sink {
     pub(super) fn lost_link(&mut self, link: LinkId) {
-        if let Self::Pushing { awaited, .. } = self {
-            awaited.retain(|known| *known != link);
+        if let Self::Pushing(push) = self {
+            push.awaited.retain(|known| *known != link);
+            push.again.retain(|known| *known != link);
         }
     }
 }
 
 impl Router {
-    pub(super) fn become_sink(&mut self, now: Time, id: RequestId, mut insert: Insert) {
+    pub(super) fn become_sink(&mut self, now: Time, id: RequestId, insert: Insert) {
         self.stats.sinks += 1;
         if self.stores {
-            let question = StoreQuestion::Keep(insert.block.clone(), Shelf::Store);
-            insert.step = Step::Sink(Sink::Keeping(self.ask_store(TicketUse::Sink(id), question)));
-            insert.until = now + KEEP_WAIT;
-            self.inserts.put(id, insert);
+            self.keep_at_sink(id, insert, now + KEEP_WAIT);
         } else {
-            self.push(now, id, insert, 0);
+            self.push(now, id, insert, 0, false);
         }
+    }
+
+    fn keep_at_sink(&mut self, id: RequestId, mut insert: Insert, end: Time) {
+        let question = StoreQuestion::Keep(insert.block.clone(), Shelf::Store);
+        let ticket = Some(self.ask_store(TicketUse::Sink(id), question));
+        insert.step = Step::Sink(Sink::Keeping { ticket, end });
+        insert.until = end;
+        self.inserts.put(id, insert);
     }
 
     pub(super) fn kept_at_sink(&mut self, now: Time, id: RequestId, answer: StoreAnswer) {
-        let Some(insert) = self.inserts.take(id) else {
+        let Some(mut insert) = self.inserts.take(id) else {
             return;
         };
-        match answer {
-            StoreAnswer::Collision(block) => self.end_insert(id, insert, End::Collision(block)),
-            StoreAnswer::Kept => self.push(now, id, insert, 1),
-            _ => self.push(now, id, insert, 0),
+        match (answer, &mut insert.step) {
+            (StoreAnswer::Collision(block), _) => self.end_insert(id, insert, End::Collision(block)),
+            (StoreAnswer::Busy, Step::Sink(Sink::Keeping { ticket, end })) => {
+                *ticket = None;
+                insert.until = (*end).min(now + BUSY_PAUSE);
+                self.inserts.put(id, insert);
+            }
+            (StoreAnswer::Kept, _) => self.push(now, id, insert, 1, false),
+            _ => self.push(now, id, insert, 0, false),
         }
     }
 
-    fn push(&mut self, now: Time, id: RequestId, mut insert: Insert, copies: u8) {
-        let awaited = self.neighbours.nearest_stores(insert.location(), REPLICAS);
-        for link in &awaited {
-            if let Some(neighbour) = self.neighbours.find_mut(*link) {
-                neighbour.window.opened();
-            }
-            self.send(
-                *link,
-                Routed::Replicate {
-                    id,
-                    block: insert.block.clone(),
-                },
-            );
-        }
-        insert.step = Step::Sink(Sink::Pushing { awaited, copies });
-        insert.until = now + REPLICA_WAIT;
+    fn push(&mut self, now: Time, id: RequestId, mut insert: Insert, copies: u8, busy: bool) {
+        let end = now + REPLICA_WAIT;
+        let nearest = self.neighbours.nearest_stores(insert.location(), REPLICAS);
+        self.send_copies(id, &insert.block, &nearest);
+        insert.step = Step::Sink(Sink::Pushing(Push {
+            awaited: nearest,
+            again: Vec::new(),
+            copies,
+            busy,
+            end,
+        }));
+        insert.until = end;
         self.settle_sink(id, insert);
     }
 
-    pub(super) fn replicated(&mut self, from: LinkId, id: RequestId, stored: bool) {
+    fn send_copies(&mut self, id: RequestId, block: &Block, links: &[LinkId]) {
+        for link in links {
+            if let Some(neighbour) = self.neighbours.find_mut(*link) {
+                neighbour.window.opened();
+            }
+            let block = block.clone();
+            self.send(*link, Routed::Replicate { id, block });
+        }
+    }
+
+    pub(super) fn replicated(&mut self, now: Time, from: LinkId, id: RequestId, replica: Replica) {
         let Some(mut insert) = self.inserts.take(id) else {
             self.ignore();
             return;
         };
         match &mut insert.step {
-            Step::Sink(Sink::Pushing { awaited, copies }) if awaited.contains(&from) => {
-                awaited.retain(|link| *link != from);
-                *copies += u8::from(stored);
+            Step::Sink(Sink::Pushing(push)) if push.awaited.contains(&from) => {
+                push.awaited.retain(|link| *link != from);
+                push.copies += u8::from(replica == Replica::Stored);
+                if replica == Replica::Busy {
+                    push.busy = true;
+                    push.again.push(from);
+                    insert.until = insert.until.min(now + BUSY_PAUSE);
+                }
                 if let Some(neighbour) = self.neighbours.find_mut(from) {
-                    neighbour.window.answered();
+                    match replica {
+                        Replica::Busy => neighbour.window.refused(now),
+                        Replica::Stored | Replica::Declined => neighbour.window.answered(),
+                    }
                 }
                 self.settle_sink(id, insert);
             }
@@ -103,11 +150,15 @@ impl Router {
     /// Ends the insert when nothing is awaited any more, else keeps it.
     pub(super) fn settle_sink(&mut self, id: RequestId, insert: Insert) {
         match &insert.step {
-            Step::Sink(Sink::Pushing { awaited, copies }) if awaited.is_empty() => {
-                let end = if *copies > 0 {
-                    End::Stored(*copies)
-                } else {
-                    End::Failed
+            Step::Sink(Sink::Pushing(push)) if push.awaited.is_empty() && push.again.is_empty() => {
+                let end = match push {
+                    Push {
+                        copies: 0,
+                        busy: true,
+                        ..
+                    } => End::Busy,
+                    Push { copies: 0, .. } => End::Failed,
+                    Push { copies, .. } => End::Stored(*copies),
                 };
                 self.end_insert(id, insert, end);
             }
@@ -115,21 +166,35 @@ impl Router {
         }
     }
 
-    /// The datastore or a neighbour takes too long: go on without it.
+    /// Who was busy is asked again; who takes too long, the datastore or a neighbour, is gone on without.
     pub(super) fn sink_due(&mut self, now: Time, id: RequestId, mut insert: Insert) {
         match &mut insert.step {
-            Step::Sink(Sink::Keeping(ticket)) => {
-                self.tickets.remove(ticket);
-                self.push(now, id, insert, 0);
+            Step::Sink(Sink::Keeping { ticket, end }) if now >= *end => {
+                let busy = ticket
+                    .take()
+                    .is_none_or(|ticket| self.tickets.remove(&ticket).is_none());
+                self.push(now, id, insert, 0, busy);
             }
-            Step::Sink(Sink::Pushing { awaited, .. }) => {
-                for link in awaited.drain(..) {
+            Step::Sink(Sink::Keeping { end, .. }) => {
+                let end = *end;
+                self.keep_at_sink(id, insert, end);
+            }
+            Step::Sink(Sink::Pushing(push)) if now >= push.end => {
+                push.again.clear();
+                for link in push.awaited.drain(..) {
                     self.stats.timeouts += 1;
                     if let Some(neighbour) = self.neighbours.find_mut(link) {
                         neighbour.window.abandoned();
                     }
                 }
                 self.settle_sink(id, insert);
+            }
+            Step::Sink(Sink::Pushing(push)) => {
+                let again = std::mem::take(&mut push.again);
+                push.awaited.extend_from_slice(&again);
+                insert.until = push.end;
+                self.send_copies(id, &insert.block, &again);
+                self.inserts.put(id, insert);
             }
             _ => self.inserts.put(id, insert),
         }
@@ -147,7 +212,11 @@ impl Router {
         let room =
             self.writes < self.limits.writes && writes.as_ref().is_some_and(|own| **own < WRITES_OF_LINK);
         if !self.stores || !near || !room {
-            self.send(from, Routed::Replicated { id, stored: false });
+            let replica = match self.stores && near {
+                true => Replica::Busy,
+                false => Replica::Declined,
+            };
+            self.send(from, Routed::Replicated { id, replica });
             return;
         }
         if let Some(own) = writes {

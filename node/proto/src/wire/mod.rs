@@ -233,8 +233,8 @@ pub enum Routed {
     Replicated {
         /// The request.
         id: RequestId,
-        /// Whether it is durable here.
-        stored: bool,
+        /// What became of the copy.
+        replica: Replica,
     },
     /// A block that the receiver waits for ([`Routed::Request`] with `wait`) has arrived.
     Arrived {
@@ -254,6 +254,17 @@ pub enum Refusal {
     Loop,
     /// The insert could not be made durable anywhere from here.
     Failed,
+}
+
+/// What became of a pushed copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replica {
+    /// Not kept, and will not be.
+    Declined,
+    /// Durable.
+    Stored,
+    /// Not kept because too much else is being written; it may be pushed again.
+    Busy,
 }
 
 /// What a client asks of its exit, inside all layers (protocol §6.5).

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::{
-    Refusal, Routed,
+    Refusal, Replica, Routed,
     codec::{Reader, WireError},
     frame::{BLOCK_FIELD, decode_block},
     repair::{RepairMessage, RepairType},
@@ -115,6 +115,28 @@ impl Refusal {
     }
 }
 
+impl Replica {
+    const fn as_u8(self) -> u8 {
+        match self {
+            Self::Declined => 0,
+            Self::Stored => 1,
+            Self::Busy => 2,
+        }
+    }
+
+    fn from_u8(number: u8) -> Result<Self, WireError> {
+        match number {
+            0 => Ok(Self::Declined),
+            1 => Ok(Self::Stored),
+            2 => Ok(Self::Busy),
+            other => Err(WireError::Value {
+                field: "replica",
+                value: other.into(),
+            }),
+        }
+    }
+}
+
 impl Routed {
     /// Its type.
     #[must_use]
@@ -185,8 +207,8 @@ impl Routed {
                 out.put_u8(*copies);
                 return &[];
             }
-            Self::Replicated { stored, .. } => {
-                out.put_u8(u8::from(*stored));
+            Self::Replicated { replica, .. } => {
+                out.put_u8(replica.as_u8());
                 return &[];
             }
             Self::Found { block, copy, .. } => {
@@ -243,7 +265,7 @@ impl Routed {
             },
             RoutedType::Replicated => Self::Replicated {
                 id,
-                stored: reader.flag("stored")?,
+                replica: Replica::from_u8(reader.u8()?)?,
             },
             RoutedType::Found => {
                 let copy = reader.flag("copy")?;

@@ -4,7 +4,7 @@
 //! what hurts most for its kind: a denial uses up all branches that it was given, a false "stored" claims all five copies.
 
 use warren_keys::{BlockId, Location, RoutingKey};
-use warren_proto::wire::Routed;
+use warren_proto::wire::{Replica, Routed};
 
 use crate::sim::{scenario::Swallow, shelves::Zeros};
 
@@ -70,7 +70,7 @@ impl Conduct {
             }
             (_, Routed::Replicate { id, .. }) => Reaction::Answer(Routed::Replicated {
                 id: *id,
-                stored: true,
+                replica: Replica::Stored,
             }),
             (Self::Forger, Routed::Request { id, .. }) => {
                 let other = BlockId::content(RoutingKey::from_bytes([0xff; 32]));

@@ -7,7 +7,7 @@ use crate::{
     core::api::Shelf,
     ids::RequestId,
     routing::{FETCH_BRANCHES, MAX_BRANCHES},
-    wire::{ExitResult, Refusal, Routed},
+    wire::{ExitResult, Refusal, Replica, Routed},
 };
 
 /// Node 0 with neighbours 1 to 3, nearest to the block first; 2 and 3 hold it.
@@ -142,7 +142,7 @@ fn answers_from_others_and_of_the_wrong_kind_change_nothing() {
         },
         Routed::Replicated {
             id: request,
-            stored: true,
+            replica: Replica::Stored,
         },
         Routed::Found {
             id: RequestId(7),

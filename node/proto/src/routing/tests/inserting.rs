@@ -79,6 +79,27 @@ fn neighbours_make_up_for_a_sink_whose_disk_fails() {
 }
 
 #[test]
+fn who_is_too_busy_to_write_is_asked_again_and_no_copy_is_lost() {
+    let mut network = clique(8);
+    network.busy_disks = (0..8).map(|node| (node, 3)).collect();
+    assert!(matches!(network.insert_now(0, block(1)), ExitResult::Stored(5)));
+    network.assert_idle();
+}
+
+#[test]
+fn an_insert_for_which_all_are_too_busy_is_to_come_again() {
+    let mut network = clique(8);
+    network.busy_disks = (0..8).map(|node| (node, u32::MAX)).collect();
+    assert!(matches!(network.insert_now(0, block(1)), ExitResult::Busy));
+    network.assert_idle();
+    // One that can is enough.
+    let other = network.nearest(block(2).key(), 3)[2];
+    network.busy_disks.remove(&other);
+    assert!(matches!(network.insert_now(0, block(2)), ExitResult::Stored(1)));
+    network.assert_idle();
+}
+
+#[test]
 fn a_node_that_does_not_store_passes_the_copies_on() {
     let mut network = clique(8);
     let sink = network.nearest(block(1).key(), 1)[0];

@@ -18,7 +18,7 @@ use crate::{
     random::below,
     routing::{Limits, Router, RouterOutput, limits::MAX_HTL},
     time::Time,
-    wire::{ExitResult, Refusal, Routed},
+    wire::{ExitResult, Refusal, Replica, Routed},
 };
 
 /// What a node does with routed messages.
@@ -52,6 +52,8 @@ pub(super) struct Network {
     links: BTreeSet<(usize, usize)>,
     /// Nodes whose disk fails.
     pub(super) broken_disks: BTreeSet<usize>,
+    /// Nodes whose datastore takes no more, and how many questions it will still turn away.
+    pub(super) busy_disks: BTreeMap<usize, u32>,
     pub(super) answers: BTreeMap<(usize, RequestId), ExitResult>,
     pub(super) answered_twice: bool,
     /// Requests that have been told to wait and have no last answer yet.
@@ -92,6 +94,7 @@ impl Network {
             stores: vec![BTreeMap::new(); count],
             links: BTreeSet::new(),
             broken_disks: BTreeSet::new(),
+            busy_disks: BTreeMap::new(),
             answers: BTreeMap::new(),
             answered_twice: false,
             waiting: BTreeSet::new(),
@@ -319,9 +322,10 @@ impl Network {
         let answer = match (self.conduct[to], message) {
             (Conduct::Liar, Routed::Request { id, .. }) => Routed::NotFound { id, branches: 0 },
             (Conduct::Liar | Conduct::Forger, Routed::Insert { id, .. }) => Routed::Stored { id, copies: 5 },
-            (Conduct::Liar | Conduct::Forger, Routed::Replicate { id, .. }) => {
-                Routed::Replicated { id, stored: true }
-            }
+            (Conduct::Liar | Conduct::Forger, Routed::Replicate { id, .. }) => Routed::Replicated {
+                id,
+                replica: Replica::Stored,
+            },
             (Conduct::Forger, Routed::Request { id, .. }) => Routed::Found {
                 id,
                 block: block(u64::MAX),
@@ -333,7 +337,10 @@ impl Network {
                     why: Refusal::Busy,
                 }
             }
-            (Conduct::Overloaded, Routed::Replicate { id, .. }) => Routed::Replicated { id, stored: false },
+            (Conduct::Overloaded, Routed::Replicate { id, .. }) => Routed::Replicated {
+                id,
+                replica: Replica::Busy,
+            },
             _ => return,
         };
         self.send(to, from, answer);
@@ -392,6 +399,10 @@ impl Network {
     fn ask_store(&mut self, node: usize, question: StoreQuestion) -> StoreAnswer {
         if self.broken_disks.contains(&node) {
             return StoreAnswer::Failed;
+        }
+        if let Some(left) = self.busy_disks.get_mut(&node).filter(|left| **left > 0) {
+            *left -= 1;
+            return StoreAnswer::Busy;
         }
         let store = &mut self.stores[node];
         match question {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::network::{Conduct, Network, block, missing};
 use crate::{
     ids::RequestId,
-    wire::{ExitResult, Refusal, Routed},
+    wire::{ExitResult, Refusal, Replica, Routed},
 };
 
 const NODES: usize = 7;
@@ -85,7 +85,10 @@ fn message(id: RequestId, kind: u8, number: u64) -> Routed {
         7 => Routed::Stored { id, copies: 255 },
         8 => Routed::Collision { id, block },
         9 => Routed::Replicate { id, block },
-        _ => Routed::Replicated { id, stored: true },
+        _ => Routed::Replicated {
+            id,
+            replica: Replica::Stored,
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     descriptor::fixtures::{descriptor, network, vector_descriptors, vectors},
     ids::RequestId,
-    wire::{Holding, MAX_CENSUS, Receipt, Refusal, RepairMessage, RepairType, Routed, RoutedType},
+    wire::{Holding, MAX_CENSUS, Receipt, Refusal, RepairMessage, RepairType, Replica, Routed, RoutedType},
 };
 
 fn block(fill: u8) -> Block {
@@ -114,7 +114,10 @@ fn examples() -> Vec<Frame> {
         Frame::Routed(Routed::Stored { id, copies: 5 }),
         Frame::Routed(Routed::Collision { id, block: block(3) }),
         Frame::Routed(Routed::Replicate { id, block: block(4) }),
-        Frame::Routed(Routed::Replicated { id, stored: false }),
+        Frame::Routed(Routed::Replicated {
+            id,
+            replica: Replica::Busy,
+        }),
         Frame::Routed(Routed::Repair(RepairMessage::Census {
             id,
             blocks: vec![key; MAX_CENSUS],
@@ -384,7 +387,10 @@ fn vectors_agree() {
                             why: Refusal::Loop, ..
                         } => true,
                         Routed::Stored { copies: 5, .. } => true,
-                        Routed::Replicated { stored: true, .. } => true,
+                        Routed::Replicated {
+                            replica: Replica::Stored,
+                            ..
+                        } => true,
                         Routed::Repair(RepairMessage::Census { blocks, .. }) => {
                             blocks.iter().map(|block| block.kind).collect::<Vec<_>>()
                                 == [BlockKind::Signed, BlockKind::Content]
