@@ -133,13 +133,7 @@ impl ReplayCache {
     /// Not what [`ReplayCache::to_bytes`] makes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(WireError::Value {
-                field: "version",
-                value: version.into(),
-            });
-        }
+        reader.version(VERSION)?;
         let mut hours = BTreeMap::new();
         while !reader.rest().is_empty() {
             let (hour, count) = (reader.u32()?, usize::from(reader.u16()?));

@@ -60,13 +60,7 @@ impl RepairMemory {
     /// Not what [`RepairMemory::to_bytes`] makes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(WireError::Value {
-                field: "version",
-                value: version.into(),
-            });
-        }
+        reader.version(VERSION)?;
         let uptime = reader.u64()?;
         let present = reader.flag("census")?;
         let census = CensusMark {

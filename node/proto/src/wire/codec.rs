@@ -93,6 +93,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The version of a saved form, which must be `known`.
+    pub(crate) fn version(&mut self, known: u8) -> Result<(), WireError> {
+        match self.u8()? {
+            version if version == known => Ok(()),
+            other => Err(WireError::Value {
+                field: "version",
+                value: other.into(),
+            }),
+        }
+    }
+
     pub(crate) fn block_id(&mut self) -> Result<BlockId, WireError> {
         let kind = block_kind(self.u8()?)?;
         Ok(BlockId {
