@@ -25,6 +25,8 @@ pub(super) const KEEP_WAIT: Duration = Duration::from_secs(5);
 pub(super) const REPLICA_WAIT: Duration = Duration::from_secs(3);
 /// Pause before a datastore or a neighbour that was too busy to write is asked again: some tens of writes of a slow disk.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// How long the own datastore is asked again. Shorter than the time after which the asker goes elsewhere.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// A search or insert with less time left than this asks nobody else: no answer would come back in time.
 pub(super) const USEFUL_WAIT: Duration = Duration::from_millis(20);
 

@@ -6,17 +6,20 @@
 //!
 //! Nodes near the key that the insert came by keep it too, once it is said to be stored: a sink may lie.
 //!
-//! Who is too busy to write, this node's datastore included, is asked again after a short pause: an insert must not lose copies to a
-//! disk that is behind for a moment. When nobody keeps a copy and somebody was only busy, the asker hears so and comes again.
+//! Who is too busy to write, this node's datastore included, is asked again after a pause: an insert must not lose copies to a
+//! disk that is behind for a moment. When nobody keeps a copy and somebody was only busy, the asker hears so at once and comes again:
+//! what is too much for all of them must not be pushed about.
 //!
 //! A pushed copy is taken only by a node that is plausibly among the nearest: see [`REPLICA_RANK`].
+
+use core::time::Duration;
 
 use warren_keys::Block;
 
 use super::{
     End, Router, TicketUse,
     insert::{Insert, Step},
-    limits::{BUSY_PAUSE, KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
+    limits::{BUSY_PAUSE, BUSY_WAIT, KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
 };
 use crate::{
     core::api::{Pressure, Shelf, StoreAnswer, StoreQuestion},
@@ -32,6 +35,8 @@ pub(super) enum Sink {
         ticket: Option<StoreTicket>,
         /// When to go on without it.
         end: Time,
+        /// Until when it is asked again.
+        again_until: Time,
     },
     Pushing(Push),
 }
@@ -46,6 +51,8 @@ pub(super) struct Push {
     copies: u8,
     /// Whether somebody could not keep a copy only because of too much else.
     busy: bool,
+    /// Before who was busy is asked again; doubles each time, so that who is always busy gets the block a few times and not more.
+    pause: Duration,
     /// When to go on without them.
     end: Time,
 }
@@ -63,16 +70,20 @@ impl Router {
     pub(super) fn become_sink(&mut self, now: Time, id: RequestId, insert: Insert) {
         self.stats.sinks += 1;
         if self.stores {
-            self.keep_at_sink(id, insert, now + KEEP_WAIT);
+            self.keep_at_sink(id, insert, now + KEEP_WAIT, now + BUSY_WAIT);
         } else {
             self.push(now, id, insert, 0, false);
         }
     }
 
-    fn keep_at_sink(&mut self, id: RequestId, mut insert: Insert, end: Time) {
+    fn keep_at_sink(&mut self, id: RequestId, mut insert: Insert, end: Time, again_until: Time) {
         let question = StoreQuestion::Keep(insert.block.clone(), Shelf::Store);
         let ticket = Some(self.ask_store(TicketUse::Sink(id), question));
-        insert.step = Step::Sink(Sink::Keeping { ticket, end });
+        insert.step = Step::Sink(Sink::Keeping {
+            ticket,
+            end,
+            again_until,
+        });
         insert.until = end;
         self.inserts.put(id, insert);
     }
@@ -83,11 +94,17 @@ impl Router {
         };
         match (answer, &mut insert.step) {
             (StoreAnswer::Collision(block), _) => self.end_insert(id, insert, End::Collision(block)),
-            (StoreAnswer::Busy, Step::Sink(Sink::Keeping { ticket, end })) => {
+            (
+                StoreAnswer::Busy,
+                Step::Sink(Sink::Keeping {
+                    ticket, again_until, ..
+                }),
+            ) if now < *again_until => {
                 *ticket = None;
-                insert.until = (*end).min(now + BUSY_PAUSE);
+                insert.until = now + BUSY_PAUSE;
                 self.inserts.put(id, insert);
             }
+            (StoreAnswer::Busy, _) => self.push(now, id, insert, 0, true),
             (StoreAnswer::Kept, _) => self.push(now, id, insert, 1, false),
             _ => self.push(now, id, insert, 0, false),
         }
@@ -102,6 +119,7 @@ impl Router {
             again: Vec::new(),
             copies,
             busy,
+            pause: BUSY_PAUSE,
             end,
         }));
         insert.until = end;
@@ -130,7 +148,7 @@ impl Router {
                 if replica == Replica::Busy {
                     push.busy = true;
                     push.again.push(from);
-                    insert.until = insert.until.min(now + BUSY_PAUSE);
+                    insert.until = insert.until.min(now + push.pause);
                 }
                 if let Some(neighbour) = self.neighbours.find_mut(from) {
                     match replica {
@@ -150,7 +168,9 @@ impl Router {
     /// Ends the insert when nothing is awaited any more, else keeps it.
     pub(super) fn settle_sink(&mut self, id: RequestId, insert: Insert) {
         match &insert.step {
-            Step::Sink(Sink::Pushing(push)) if push.awaited.is_empty() && push.again.is_empty() => {
+            Step::Sink(Sink::Pushing(push))
+                if push.awaited.is_empty() && (push.again.is_empty() || push.copies == 0) =>
+            {
                 let end = match push {
                     Push {
                         copies: 0,
@@ -169,15 +189,15 @@ impl Router {
     /// Who was busy is asked again; who takes too long, the datastore or a neighbour, is gone on without.
     pub(super) fn sink_due(&mut self, now: Time, id: RequestId, mut insert: Insert) {
         match &mut insert.step {
-            Step::Sink(Sink::Keeping { ticket, end }) if now >= *end => {
-                let busy = ticket
-                    .take()
-                    .is_none_or(|ticket| self.tickets.remove(&ticket).is_none());
-                self.push(now, id, insert, 0, busy);
+            Step::Sink(Sink::Keeping {
+                ticket: Some(ticket), ..
+            }) => {
+                self.tickets.remove(ticket);
+                self.push(now, id, insert, 0, false);
             }
-            Step::Sink(Sink::Keeping { end, .. }) => {
-                let end = *end;
-                self.keep_at_sink(id, insert, end);
+            Step::Sink(Sink::Keeping { end, again_until, .. }) => {
+                let (end, again_until) = (*end, *again_until);
+                self.keep_at_sink(id, insert, end, again_until);
             }
             Step::Sink(Sink::Pushing(push)) if now >= push.end => {
                 push.again.clear();
@@ -191,6 +211,7 @@ impl Router {
             }
             Step::Sink(Sink::Pushing(push)) => {
                 let again = std::mem::take(&mut push.again);
+                push.pause *= 2;
                 push.awaited.extend_from_slice(&again);
                 insert.until = push.end;
                 self.send_copies(id, &insert.block, &again);

@@ -90,7 +90,13 @@ fn who_is_too_busy_to_write_is_asked_again_and_no_copy_is_lost() {
 fn an_insert_for_which_all_are_too_busy_is_to_come_again() {
     let mut network = clique(8);
     network.busy_disks = (0..8).map(|node| (node, u32::MAX)).collect();
+    let before = network.messages;
     assert!(matches!(network.insert_now(0, block(1)), ExitResult::Busy));
+    assert!(
+        network.messages - before < 50,
+        "{} messages",
+        network.messages - before
+    );
     network.assert_idle();
     // One that can is enough.
     let other = network.nearest(block(2).key(), 3)[2];
