@@ -57,6 +57,7 @@ enum Order {
     Report(oneshot::Sender<Report>),
     Descriptor(Descriptor),
     Rest(bool),
+    Pause(bool),
     MaxLinks(usize),
     Access(Access),
     Port(Option<u16>),
@@ -119,6 +120,11 @@ impl Desk {
     /// Says whether the node does nothing for its neighbours.
     pub(crate) fn set_resting(&self, core: &Inbox<CoreInput>, resting: bool) {
         self.place(core, Order::Rest(resting));
+    }
+
+    /// Says whether the node wants no links for the time being.
+    pub(crate) fn set_paused(&self, core: &Inbox<CoreInput>, paused: bool) {
+        self.place(core, Order::Pause(paused));
     }
 
     /// Keeps at most so many links from now on.
@@ -259,6 +265,7 @@ impl<B: Backend> CoreTask<B> {
                 }
                 Order::Descriptor(descriptor) => self.core.set_descriptor(now, wall, descriptor),
                 Order::Rest(resting) => self.core.set_resting(resting),
+                Order::Pause(paused) => self.core.set_paused(now, wall, paused),
                 Order::MaxLinks(most) => self.core.set_max_links(now, wall, most),
                 Order::Access(access) => self.core.set_access(now, wall, access),
                 Order::Port(port) => self.core.set_port(now, wall, port),

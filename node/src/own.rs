@@ -172,7 +172,10 @@ impl Own {
         self.desk
             .set_resting(&self.net.core, allowance != Allowance::Full);
         self.publish(&state);
-        self.net.registry.pause(allowance == Allowance::Nothing);
+        // First the links' own end, then the core: it must not dial before that is possible again.
+        let paused = allowance == Allowance::Nothing;
+        self.net.registry.pause(paused);
+        self.desk.set_paused(&self.net.core, paused);
         true
     }
 

@@ -211,6 +211,12 @@ impl Core {
         self.router.set_resting(resting);
     }
 
+    /// No links are wanted from now on, or wanted again. Those that stand end by the driver.
+    pub fn set_paused(&mut self, now: Time, wall: WallTime, paused: bool) {
+        self.topology.set_paused(now, paused);
+        self.drain(now, wall);
+    }
+
     /// Adds a node to find the network by.
     pub fn add_seed(&mut self, now: Time, wall: WallTime, seed: DialTarget) {
         self.topology.add_seed(now, seed);

@@ -1,23 +1,38 @@
-//! Dials in progress and their failures: whom not to dial again yet.
+//! Dials in progress and their failures: whom not to dial again yet, and when that was rash.
+//!
+//! A failure says nothing of whose fault it was. When it turns out that a whole part of the network was out of reach, because this
+//! machine or a line on the way was cut off, pauses are cut short ([`Dialling::relent`]): each node's only now and then, so that
+//! those who are really gone cost little.
 
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha20Rng;
 use warren_keys::NodeId;
 
-use super::limits::{DIAL_TIME, FAILURE_TIME, FIRST_BACKOFF, MAX_BACKOFF, MAX_DIALS, MAX_FAILURES};
+use super::limits::{
+    DIAL_TIME, FAILURE_TIME, FIRST_BACKOFF, MAX_BACKOFF, MAX_DIALS, MAX_FAILURES, MAX_PROVEN,
+    RELENT_BACKOFFS, RELENT_PAUSE, RELENT_TIME,
+};
 use crate::{random::jittered, time::Time};
 
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     times: u32,
     until: Time,
+    /// When the first of them was.
+    since: Time,
+    /// It is there, and the link did not last: no outage, and not to be cut short.
+    refused: bool,
+    /// When the pause was last cut short.
+    relented: Option<Time>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Dialling {
     open: BTreeMap<NodeId, Time>,
     failures: BTreeMap<NodeId, Failure>,
+    /// Nodes that there was a link to which lasted, with its end: most likely to be there again.
+    proven: BTreeMap<NodeId, Time>,
 }
 
 impl Dialling {
@@ -61,23 +76,76 @@ impl Dialling {
         self.open.remove(node);
     }
 
-    /// A link to the node lasted.
-    pub(super) fn forgive(&mut self, node: &NodeId) {
-        self.failures.remove(node);
+    /// A link to the node has ended that lasted.
+    pub(super) fn forgive(&mut self, now: Time, node: NodeId) {
+        self.failures.remove(&node);
+        self.proven.insert(node, now);
+        if self.proven.len() > MAX_PROVEN {
+            let oldest = self.proven.iter().min_by_key(|(_, at)| **at);
+            if let Some(oldest) = oldest.map(|(node, _)| *node) {
+                self.proven.remove(&oldest);
+            }
+        }
+    }
+
+    /// Since when the node could not be reached, if it was tried repeatedly.
+    pub(super) fn out_of_reach_since(&self, node: &NodeId) -> Option<Time> {
+        let failure = self.failures.get(node)?;
+        (failure.times >= RELENT_BACKOFFS && !failure.refused).then_some(failure.since)
+    }
+
+    /// What kept nodes out of reach since `from` seems to be over: their pauses end soon, not all at the same moment. Whether that
+    /// concerns any.
+    pub(super) fn relent(&mut self, now: Time, from: Time, rng: &mut ChaCha20Rng) -> bool {
+        let mut any = false;
+        for failure in self.failures.values_mut() {
+            let lately = |at: Time| now.since(at) < RELENT_PAUSE;
+            let soon = failure.until <= now + RELENT_TIME;
+            let kept_away = failure.since >= from && !failure.refused;
+            if kept_away && !soon && !failure.relented.is_some_and(lately) {
+                failure.relented = Some(now);
+                failure.until = now + jittered(rng, RELENT_TIME / 2);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// As [`Dialling::relent`], for all nodes, and later pauses begin anew: the fault was here, and is mended for sure.
+    pub(super) fn start_afresh(&mut self, now: Time, rng: &mut ChaCha20Rng) {
+        for failure in self.failures.values_mut() {
+            failure.times = failure.times.min(RELENT_BACKOFFS);
+            failure.until = failure.until.min(now + jittered(rng, RELENT_TIME / 2));
+        }
+    }
+
+    /// Ends one pause: of who has waited longest, rather a node that was linked before. `false` without any.
+    pub(super) fn try_one(&mut self, now: Time) -> bool {
+        let proven = &self.proven;
+        let pausing = self
+            .failures
+            .iter_mut()
+            .filter(|(_, failure)| failure.until > now && !failure.refused);
+        let next = pausing.min_by_key(|(node, failure)| (!proven.contains_key(node), failure.until));
+        next.map(|(_, failure)| failure.until = now).is_some()
     }
 
     pub(super) fn failed(&mut self, now: Time, node: NodeId, rng: &mut ChaCha20Rng) {
-        self.open.remove(&node);
+        let refused = self.open.remove(&node).is_none();
         if self.failures.len() >= MAX_FAILURES && !self.failures.contains_key(&node) {
             let first = self.failures.iter().min_by_key(|(_, failure)| failure.until);
             if let Some(node) = first.map(|(node, _)| *node) {
                 self.failures.remove(&node);
             }
         }
-        let failure = self
-            .failures
-            .entry(node)
-            .or_insert(Failure { times: 0, until: now });
+        let failure = self.failures.entry(node).or_insert(Failure {
+            times: 0,
+            until: now,
+            since: now,
+            refused,
+            relented: None,
+        });
+        failure.refused = refused;
         let pause = FIRST_BACKOFF
             .saturating_mul(1 << failure.times.min(16))
             .min(MAX_BACKOFF);
@@ -130,8 +198,87 @@ mod tests {
         assert!(pauses.iter().all(|pause| *pause < MAX_BACKOFF * 2));
         dialling.start(now, node);
         dialling.connected(&node);
-        dialling.forgive(&node);
+        dialling.forgive(now, node);
         assert!(dialling.may_start(now, &node) && !dialling.failing(now, &node));
+    }
+
+    fn node(number: u16) -> NodeId {
+        let mut seed = [0; 32];
+        seed[..2].copy_from_slice(&number.to_be_bytes());
+        IdentityKey::from_seed(&Seed::from_bytes(seed)).id()
+    }
+
+    /// Fails dials until the pause is long.
+    fn fail(dialling: &mut Dialling, from: Time, node: NodeId, rng: &mut ChaCha20Rng) {
+        for second in 0..10 {
+            let now = from + Duration::from_secs(second);
+            dialling.start(now, node);
+            dialling.failed(now, node, rng);
+        }
+    }
+
+    #[test]
+    fn pauses_since_an_outage_are_cut_short_but_not_again_and_again() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut dialling = Dialling::default();
+        let (before, outage) = (Time(0), Time(0) + Duration::from_secs(3600));
+        fail(&mut dialling, before, node(1), &mut rng);
+        fail(&mut dialling, outage, node(2), &mut rng);
+        dialling.start(outage, node(3));
+        dialling.failed(outage, node(3), &mut rng);
+        assert_eq!(dialling.out_of_reach_since(&node(2)), Some(outage));
+        assert_eq!(dialling.out_of_reach_since(&node(3)), None);
+        let mut now = outage + Duration::from_secs(20);
+        fail(&mut dialling, now, node(1), &mut rng);
+        assert!(dialling.relent(now, outage, &mut rng));
+        now = now + RELENT_TIME;
+        assert!(dialling.may_start(now, &node(2)) && !dialling.may_start(now, &node(1)));
+        // It is still not recommended to others, and pauses as long as before if it does not answer.
+        assert!(dialling.failing(now, &node(2)));
+        dialling.start(now, node(2));
+        dialling.failed(now, node(2), &mut rng);
+        assert!(!dialling.relent(now, outage, &mut rng));
+        assert!(!dialling.may_start(now + RELENT_TIME, &node(2)));
+        assert!(dialling.relent(now + RELENT_PAUSE, outage, &mut rng));
+        dialling.start_afresh(now, &mut rng);
+        assert!((1..4).all(|number| dialling.may_start(now + RELENT_TIME, &node(number))));
+    }
+
+    #[test]
+    fn who_was_linked_is_tried_first() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut dialling = Dialling::default();
+        for number in 1..20 {
+            fail(&mut dialling, Time(0), node(number), &mut rng);
+        }
+        dialling.forgive(Time(0), node(9));
+        let now = Time(0) + Duration::from_secs(30);
+        fail(&mut dialling, now, node(9), &mut rng);
+        assert!(dialling.try_one(now));
+        let free: Vec<u16> = (1..20)
+            .filter(|number| dialling.may_start(now, &node(*number)))
+            .collect();
+        assert_eq!(free, [9]);
+        for number in 0..2000 {
+            dialling.forgive(now + Duration::from_secs(number.into()), node(number));
+        }
+        assert_eq!(dialling.proven.len(), MAX_PROVEN);
+    }
+
+    #[test]
+    fn whose_links_do_not_last_is_not_hurried() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut dialling = Dialling::default();
+        let mut now = Time(0);
+        for _ in 0..10 {
+            dialling.start(now, node(1));
+            dialling.connected(&node(1));
+            dialling.failed(now, node(1), &mut rng);
+            now = now + Duration::from_secs(1);
+        }
+        assert!(!dialling.relent(now, Time(0), &mut rng) && !dialling.try_one(now));
+        assert_eq!(dialling.out_of_reach_since(&node(1)), None);
+        assert!(!dialling.may_start(now + RELENT_TIME, &node(1)));
     }
 
     #[test]

@@ -52,6 +52,22 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(600);
 pub(super) const FAILURE_TIME: Duration = Duration::from_secs(600);
 /// Nodes whose failures are remembered.
 pub(super) const MAX_FAILURES: usize = MAX_KNOWN;
+/// After so many failed dials in a row a node has been out of reach for some seconds, and is not just starting anew.
+pub(super) const RELENT_BACKOFFS: u32 = 3;
+/// Pauses that are cut short end within this time: not all dials leave at once, and the ring is whole within seconds all the same.
+pub(super) const RELENT_TIME: Duration = Duration::from_secs(4);
+/// A pause is cut short at most this often, so that a node which is gone for good costs a dial a minute while others come and go.
+pub(super) const RELENT_PAUSE: Duration = Duration::from_secs(60);
+/// What failed so long before is taken to have failed for the same reason: links are found dead within 35 s of each other.
+pub(super) const SAME_OUTAGE: Duration = Duration::from_secs(60);
+/// Nodes of former links that are remembered: more than a node has at once.
+pub(super) const MAX_PROVEN: usize = 256;
+/// A node without links tries one that it pauses for this often (half to one and a half of it): it must notice soon when its own
+/// network is back.
+pub(super) const LONELY_PROBE: Duration = Duration::from_secs(5);
+/// The same for a node with fewer links than [`ENOUGH_LINKS`]: the larger part of a network that fell in two may be elsewhere. With
+/// more, the pauses of so many nodes end that one of them does soon.
+pub(super) const FEW_PROBE: Duration = Duration::from_secs(15);
 /// A link that its peer ends sooner than this was not wanted there: dialling it again waits.
 pub(super) const SHORT_LINK: Duration = Duration::from_secs(5);
 /// A link that the ring does not need gives way to a newcomer at this age: by then its peer has learnt of others. So a seed

@@ -62,7 +62,7 @@ use self::{
     gossip::Gossip,
     limits::{
         CALM_AFTER, CALM_UPKEEP, DIAL_BURST, DIAL_RATE, ENOUGH_LINKS, FEW_KNOWN, PING_INTERVAL, PLAN_DELAY,
-        SHORT_LINK, UPKEEP,
+        RELENT_TIME, SAME_OUTAGE, SHORT_LINK, UPKEEP,
     },
     links::{Link, Links, replaces},
     ring::Plan,
@@ -199,6 +199,14 @@ pub struct Topology {
     plan: Plan,
     /// Nodes that this node's own client enters the network by.
     entries: BTreeSet<NodeId>,
+    /// No links are wanted for the time being.
+    paused: bool,
+    /// Since when there is no link.
+    alone_since: Option<Time>,
+    /// When a node with few links next tries one that it pauses for.
+    probe_at: Time,
+    /// Until then links are planned with each upkeep: pauses end.
+    eager_until: Time,
     started: Time,
     plan_at: Option<Time>,
     planned: Time,
@@ -228,6 +236,10 @@ impl Topology {
             evidence: Evidence::new(now),
             plan: Plan::default(),
             entries: BTreeSet::new(),
+            paused: false,
+            alone_since: Some(now),
+            probe_at: now,
+            eager_until: now,
             started: now,
             plan_at: Some(now),
             planned: now,
@@ -281,14 +293,23 @@ impl Topology {
         for id in unwelcome {
             self.close(now, id);
         }
-        self.replan(now);
+        self.start_afresh(now);
+    }
+
+    /// No links are wanted from now on (their end is the driver's business), or wanted again.
+    pub fn set_paused(&mut self, now: Time, paused: bool) {
+        let over = self.paused && !paused;
+        self.paused = paused;
+        if over {
+            self.start_afresh(now);
+        }
     }
 
     /// Changes how many links there may be. Those beyond are closed, the least needed first.
     pub fn set_max_links(&mut self, now: Time, most: usize) {
         self.settings.max_links = most;
         while self.links.len() > most && self.close_least_needed(now) {}
-        self.replan(now);
+        self.start_afresh(now);
     }
 
     /// Links that the plan misses: nodes that could be dialled.
@@ -342,6 +363,7 @@ impl Topology {
             ..Link::new(now, node, dialled, next_ping)
         };
         self.links.insert(id, link);
+        let out_of_reach = self.dialling.out_of_reach_since(&node);
         if self.links.len() > self.settings.max_links && !self.make_room(now, id) {
             self.close(now, id);
             return false;
@@ -356,6 +378,10 @@ impl Topology {
             self.announcing.hurry(now);
         }
         self.note_arrival(now, id, remote, dialled);
+        let outage = self.alone_since.take().into_iter().chain(out_of_reach).min();
+        if let Some(begun) = outage {
+            self.relent(now, begun);
+        }
         self.replan(now);
         true
     }
@@ -369,12 +395,10 @@ impl Topology {
             self.bans.offence(now, link.node);
         }
         let short = now.since(link.since) < SHORT_LINK;
+        self.lost(now, id, &link);
         if misbehaved || (link.dialled && short) {
             self.dialling.failed(now, link.node, &mut self.rng);
-        } else if !short {
-            self.dialling.forgive(&link.node);
         }
-        self.lost(now, id, &link.node);
         self.replan(now);
     }
 
@@ -394,8 +418,8 @@ impl Topology {
     pub fn offence(&mut self, now: Time, id: LinkId) {
         if let Some(node) = self.links.find(id).map(|link| link.node) {
             self.bans.offence(now, node);
-            self.dialling.failed(now, node, &mut self.rng);
             self.close(now, id);
+            self.dialling.failed(now, node, &mut self.rng);
         }
     }
 
@@ -423,7 +447,7 @@ impl Topology {
         let full = self.links.len() + self.dialling.open() >= self.settings.max_links;
         // A pinned entry may have been away for long, and is worth a try all the same.
         let current = target.is_current(wall) || (on_behalf_of.is_none() && self.entries.contains(&node));
-        if full || !current || !self.dialling.may_start(now, &node) {
+        if full || self.paused || !current || !self.dialling.may_start(now, &node) {
             return Reach::No;
         }
         if let Some(link) = on_behalf_of {
@@ -564,6 +588,7 @@ impl Topology {
             self.upkeep(now, wall);
             let calm = self.plan.missing.is_empty()
                 && self.dialling.open() == 0
+                && self.eager_until <= now
                 && now.since(self.started) >= CALM_AFTER;
             let pause = if calm { CALM_UPKEEP } else { UPKEEP };
             self.upkeep_at = now + jittered(&mut self.rng, pause);
@@ -584,17 +609,50 @@ impl Topology {
     fn close(&mut self, now: Time, id: LinkId) {
         if let Some(link) = self.links.remove(id) {
             self.output.push_back(TopologyOutput::Close(id));
-            self.lost(now, id, &link.node);
+            self.lost(now, id, &link);
             self.replan(now);
         }
     }
 
     /// A link is not there any more.
-    fn lost(&mut self, now: Time, id: LinkId, node: &NodeId) {
+    fn lost(&mut self, now: Time, id: LinkId, link: &Link) {
+        if now.since(link.since) >= SHORT_LINK {
+            self.dialling.forgive(now, link.node);
+        }
         self.announcements_lost(now, id);
-        if self.plan.near.contains(node) && self.links.to(node).is_none() {
+        if self.plan.near.contains(&link.node) && self.links.to(&link.node).is_none() {
             self.announcing.hurry(now);
         }
+        if self.links.len() == 0 {
+            self.alone_since = self.alone_since.or(Some(now));
+        }
+    }
+
+    /// An outage that began at `begun` or shortly before seems to be over: who has been out of reach since then is dialled soon, and
+    /// what was missed is asked for.
+    fn relent(&mut self, now: Time, begun: Time) {
+        let from = Time(
+            begun
+                .0
+                .saturating_sub(u64::try_from(SAME_OUTAGE.as_micros()).unwrap_or(u64::MAX)),
+        );
+        if self.dialling.relent(now, from, &mut self.rng) {
+            self.be_eager(now);
+        }
+    }
+
+    /// What nodes could not be reached for was this node's own doing, and is over.
+    fn start_afresh(&mut self, now: Time) {
+        self.dialling.start_afresh(now, &mut self.rng);
+        self.be_eager(now);
+        self.replan(now);
+    }
+
+    fn be_eager(&mut self, now: Time) {
+        self.eager_until = now + RELENT_TIME * 2;
+        self.upkeep_at = self.upkeep_at.min(now + UPKEEP);
+        self.announcing.hurry(now);
+        self.gossip.hurry(now);
     }
 
     fn replan(&mut self, now: Time) {

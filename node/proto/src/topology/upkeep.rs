@@ -10,8 +10,8 @@ use super::{
     addresses::{Group, group},
     directory::Entry,
     limits::{
-        CIRCUIT_TIME, ENOUGH_LINKS, FILL_AFTER, MAX_PER_GROUP, PLAN_INTERVAL, PONG_TIME, SURPLUS_AGE,
-        YIELD_AGE,
+        CIRCUIT_TIME, ENOUGH_LINKS, FEW_PROBE, FILL_AFTER, LONELY_PROBE, MAX_PER_GROUP, PLAN_INTERVAL,
+        PONG_TIME, SURPLUS_AGE, YIELD_AGE,
     },
     ring,
 };
@@ -51,6 +51,7 @@ impl Topology {
         self.ping(now);
         self.ask_around(now);
         self.check_reach(now);
+        self.probe(now);
         let short = !self.plan.missing.is_empty() || self.links.len() < self.settings.wanted_links();
         if now.since(self.expired) >= PLAN_INTERVAL {
             self.expired = now;
@@ -59,15 +60,31 @@ impl Topology {
                 links.to(&node.identity).is_some() || entries.contains(&node.identity)
             });
         }
-        if short || now.since(self.planned) >= PLAN_INTERVAL {
+        if short || now < self.eager_until || now.since(self.planned) >= PLAN_INTERVAL {
             self.plan_links(now, wall);
         }
         self.drop_superfluous(now);
     }
 
+    /// Without links, or with few, tries a node now and then for which it pauses.
+    fn probe(&mut self, now: Time) {
+        let pause = match self.links.len() {
+            0 => LONELY_PROBE,
+            few if few < ENOUGH_LINKS => FEW_PROBE,
+            _ => return,
+        };
+        if self.probe_at <= now && self.dialling.try_one(now) {
+            self.probe_at = now + jittered(&mut self.rng, pause);
+            self.replan(now);
+        }
+    }
+
     /// Dials what the ring misses.
     pub(super) fn plan_links(&mut self, now: Time, wall: WallTime) {
         self.planned = now;
+        if self.paused {
+            return;
+        }
         let places = self.places();
         let mut groups = self.groups();
         let (directory, dialling, bans, links) = (&self.directory, &self.dialling, &self.bans, &self.links);
@@ -220,9 +237,9 @@ impl Topology {
             }
         }
         for (id, node) in dead {
+            self.close(now, id);
             self.dialling.failed(now, node, &mut self.rng);
             self.directory.set_suspect(&node, true);
-            self.close(now, id);
         }
     }
 

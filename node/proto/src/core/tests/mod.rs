@@ -5,4 +5,5 @@ mod forming;
 mod joining;
 mod membership;
 mod network;
+mod outage;
 mod serving;

@@ -32,6 +32,8 @@ use crate::{
 };
 
 const LATENCY: Duration = Duration::from_millis(8);
+/// When a dial whose packets are lost is given up.
+const CONNECT_TIME: Duration = Duration::from_secs(4);
 const EPOCH: u64 = 1_800_000_000;
 
 enum Event {
@@ -69,6 +71,8 @@ pub(super) struct Network {
     pub(super) frozen: BTreeSet<usize>,
     /// Behind a wall that lets nobody in.
     pub(super) walled: BTreeSet<usize>,
+    /// Nodes that hear nothing of the others, nor the others of them: what they send to each other is lost on the way.
+    pub(super) apart: BTreeSet<usize>,
     /// Where each node really is.
     homes: Vec<SocketAddr>,
     stores: Vec<BTreeMap<BlockId, (Block, Shelf)>>,
@@ -104,6 +108,7 @@ impl Network {
             dead: BTreeSet::new(),
             frozen: BTreeSet::new(),
             walled: BTreeSet::new(),
+            apart: BTreeSet::new(),
             homes: Vec::new(),
             stores: Vec::new(),
             events: Vec::new(),
@@ -231,6 +236,16 @@ impl Network {
         let Some((owner, other)) = self.wires.remove(&link) else {
             return;
         };
+        let heard = self
+            .wires
+            .get(&other)
+            .is_some_and(|(peer, _)| !self.are_apart(owner, *peer));
+        if !heard {
+            // The other end finds out by itself.
+            let (link, misbehaved) = (link, false);
+            self.input_later(Duration::ZERO, owner, CoreInput::LinkDown { link, misbehaved });
+            return;
+        }
         let Some((peer, _)) = self.wires.remove(&other) else {
             return;
         };
@@ -408,7 +423,8 @@ impl Network {
         let Some((node, other)) = self.wires.get(&link).copied() else {
             return;
         };
-        if self.is_gone(node) {
+        let sender = self.wires.get(&other).map_or(node, |(sender, _)| *sender);
+        if self.is_gone(node) || self.are_apart(node, sender) {
             return;
         }
         let event = match frame {
@@ -426,11 +442,20 @@ impl Network {
         self.event(node, link, event);
     }
 
+    fn are_apart(&self, node: usize, other: usize) -> bool {
+        self.apart.contains(&node) != self.apart.contains(&other)
+    }
+
     fn connect(&mut self, node: usize, target: &DialTarget) {
         let listens = |peer: &usize| {
             let own = &self.homes[*peer];
             !self.is_gone(*peer) && !self.walled.contains(peer) && target.addresses.contains(own)
         };
+        let lost = |peer: &usize| self.are_apart(node, *peer);
+        if self.index.get(&target.node).is_some_and(lost) {
+            self.input_later(CONNECT_TIME, node, CoreInput::DialFailed(target.node));
+            return;
+        }
         let peer = self.index.get(&target.node).copied().filter(listens);
         let Some(peer) = peer else {
             self.input(node, CoreInput::DialFailed(target.node));
