@@ -109,14 +109,7 @@ impl Uri {
     /// Says what is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, UriError> {
         let uri = Self::from_text(text)?;
-        // What is written plainly here may be percent-encoded in print, and must be read again.
-        let printed = uri.to_string().len();
-        if printed > MAX_URI_LEN {
-            return Err(UriError::TooLong {
-                found: printed,
-                max: MAX_URI_LEN,
-            });
-        }
+        parse::fits(uri.to_string().len())?;
         Ok(uri)
     }
 

@@ -16,6 +16,9 @@ use ed25519_dalek::SigningKey;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+/// Room for `SSK@private,crypto,extra`: 43, 43 and 7 characters, and what stands between.
+const KEY_LEN: usize = 99;
+
 /// The secret half of a publisher: signing key and crypto key.
 #[derive(Clone)]
 pub struct SskKeypair {
@@ -87,9 +90,7 @@ impl SskKeypair {
 
     /// The private text `SSK@private,crypto,extra/`.
     pub fn expose(&self) -> Zeroizing<String> {
-        let mut text = self.text("SSK");
-        text.push('/');
-        text
+        self.text("SSK", "/")
     }
 
     /// The public half.
@@ -141,9 +142,9 @@ impl SskKeypair {
         ))
     }
 
-    fn text(&self, kind: &str) -> Zeroizing<String> {
+    fn text(&self, kind: &str, rest: &str) -> Zeroizing<String> {
         // Room for the whole, so that no outgrown copy stays behind unzeroized.
-        let mut text = Zeroizing::new(String::with_capacity(parse::MAX_URI_LEN));
+        let mut text = Zeroizing::new(String::with_capacity(KEY_LEN + rest.len()));
         // Writing to a String does not fail.
         let _ = print_key(
             kind,
@@ -152,6 +153,7 @@ impl SskKeypair {
             PRIVATE_EXTRA,
             &mut *text,
         );
+        text.push_str(rest);
         text
     }
 }
@@ -162,6 +164,12 @@ impl InsertUri {
     /// # Errors
     /// Says what is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, UriError> {
+        let uri = Self::from_text(text)?;
+        parse::fits(uri.expose().len())?;
+        Ok(uri)
+    }
+
+    fn from_text(text: &str) -> Result<Self, UriError> {
         let cut = Cut::new(text)?;
         match cut.kind {
             Type::Chk => Err(UriError::NotInsertable),
@@ -187,11 +195,11 @@ impl InsertUri {
     /// The private text.
     pub fn expose(&self) -> Zeroizing<String> {
         match self {
-            Self::Ssk(uri) => joined(uri.keypair.text("SSK"), &format!("/{}{}", uri.name, uri.path)),
-            Self::Usk(uri) => joined(
-                uri.keypair.text("USK"),
-                &format!("/{}/{}{}", uri.site, uri.edition, uri.path),
-            ),
+            Self::Ssk(uri) => uri.keypair.text("SSK", &format!("/{}{}", uri.name, uri.path)),
+            Self::Usk(uri) => {
+                let rest = format!("/{}/{}{}", uri.site, uri.edition, uri.path);
+                uri.keypair.text("USK", &rest)
+            }
             Self::Ksk(uri) => Zeroizing::new(uri.to_string()),
         }
     }
@@ -231,11 +239,6 @@ impl KskUri {
         let seed = Seed::from_bytes(labels::KSK_SEED.derive(&[words]));
         SskKeypair::new(&seed, CryptoKey::from_bytes(labels::KSK_CRYPTO.derive(&[words])))
     }
-}
-
-fn joined(mut text: Zeroizing<String>, rest: &str) -> Zeroizing<String> {
-    text.push_str(rest);
-    text
 }
 
 impl From<SskInsert> for InsertUri {

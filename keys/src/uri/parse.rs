@@ -8,6 +8,16 @@ use zeroize::Zeroizing;
 /// Bytes of the longest text that is read as a URI: room for long names, and a bound on the work of parsing.
 pub const MAX_URI_LEN: usize = 4096;
 
+/// Whether a text of so many bytes is read. Asked of what comes in and of what it would be printed as: what is written plainly may
+/// be percent-encoded in print, and must be read again.
+pub(super) const fn fits(found: usize) -> Result<(), UriError> {
+    if found > MAX_URI_LEN {
+        let max = MAX_URI_LEN;
+        return Err(UriError::TooLong { found, max });
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Chk,
@@ -28,16 +38,10 @@ pub(super) struct Cut {
 
 impl Cut {
     pub(super) fn new(text: &str) -> Result<Self, UriError> {
-        match text.len() {
-            0 => return Err(UriError::Empty),
-            found if found > MAX_URI_LEN => {
-                return Err(UriError::TooLong {
-                    found,
-                    max: MAX_URI_LEN,
-                });
-            }
-            _ => {}
+        if text.is_empty() {
+            return Err(UriError::Empty);
         }
+        fits(text.len())?;
         let text = Zeroizing::new(if is_encoded_whole(text) {
             decode(text, 1)?
         } else {

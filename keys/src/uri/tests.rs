@@ -27,6 +27,32 @@ fn part(part: Part, error: Base64Error) -> UriError {
     UriError::BadPart { part, error }
 }
 
+/// Letters that are percent-encoded in print: what is short enough as written may not be as printed.
+#[test]
+fn what_would_be_printed_too_long_to_read_again_is_refused() {
+    let keypair = keypair(7);
+    let (private, public) = (keypair.expose(), keypair.publisher().to_string());
+    // One of these letters is 2 bytes as written and 6 in print.
+    let long = "ä".repeat(700);
+    let short = "ä".repeat(600);
+    for (plain, accepted) in [(&short, true), (&long, false)] {
+        for text in [
+            format!("KSK@{plain}"),
+            format!("KSK@words/{plain}"),
+            format!("{}name/{plain}", *private),
+            format!("{}site/3/{plain}", private.replacen("SSK", "USK", 1)),
+        ] {
+            assert!(text.len() <= MAX_URI_LEN);
+            match InsertUri::parse(&text) {
+                Ok(uri) => assert!(accepted && InsertUri::parse(&uri.expose()).is_ok()),
+                Err(UriError::TooLong { found, .. }) => assert!(!accepted && found > MAX_URI_LEN),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(Uri::parse(&format!("{public}name/{plain}")).is_ok(), accepted);
+    }
+}
+
 #[test]
 fn forms() {
     let chk = chk();
