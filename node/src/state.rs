@@ -30,7 +30,6 @@ use warren_proto::{
     link::ReplayCache,
     network::Network,
     repair::RepairMemory,
-    time::WallTime,
 };
 use warren_storage::{Error, Folder, KeyFile, MasterKey, Passphrase, SealedFile};
 use zeroize::Zeroizing;
@@ -271,7 +270,7 @@ fn encode(remembered: &Remembered) -> BytesMut {
     out.put_u8(entries.len() as u8);
     for entry in entries {
         out.put_slice(entry.node.as_bytes());
-        out.put_u64(entry.expires.0);
+        out.put_u64(entry.left);
         out.put_u8(entry.failed_days);
         out.put_u64(entry.last_failed_day);
     }
@@ -301,7 +300,7 @@ fn decode(mut bytes: &[u8], network: &Network) -> Option<Remembered> {
         bytes = rest;
         let entry = PinnedEntry {
             node: NodeId::from_bytes(id).ok()?,
-            expires: WallTime(bytes.try_get_u64().ok()?),
+            left: bytes.try_get_u64().ok()?,
             failed_days: bytes.try_get_u8().ok()?,
             last_failed_day: bytes.try_get_u64().ok()?,
         };
@@ -321,7 +320,10 @@ fn decode(mut bytes: &[u8], network: &Network) -> Option<Remembered> {
 
 #[cfg(test)]
 mod tests {
-    use warren_proto::descriptor::{Services, Statement};
+    use warren_proto::{
+        descriptor::{Services, Statement},
+        time::WallTime,
+    };
 
     use super::*;
     use crate::net::bandwidth::volume::Month;
@@ -341,7 +343,7 @@ mod tests {
         };
         let entry = |seed: u8| PinnedEntry {
             node: key(seed).id(),
-            expires: WallTime(1_900_000_000),
+            left: 90 * 86_400,
             failed_days: seed,
             last_failed_day: 20_000,
         };

@@ -226,7 +226,7 @@ const REPAIR_INTERVAL: u64 = 3600;
 fn digest(remembered: &Remembered) -> u64 {
     let mut hasher = DefaultHasher::new();
     for entry in &remembered.entries {
-        (entry.node, entry.expires, entry.failed_days).hash(&mut hasher);
+        (entry.node, entry.left, entry.failed_days).hash(&mut hasher);
     }
     for descriptor in &remembered.descriptors {
         (descriptor.identity, descriptor.published).hash(&mut hasher);

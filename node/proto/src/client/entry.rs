@@ -7,7 +7,8 @@
 //!
 //! Invariants: a node is pinned by its first working circuit, never by a mere attempt, so a machine that is offline pins
 //! nobody; at most [`MAX_ENTRIES`] are pinned at a time, which bounds how far an adversary who makes entries fail can walk
-//! the client towards his own; an entry leaves the list only by age or after failing on [`GONE_DAYS`] different days; one
+//! the client towards his own; an entry leaves the list only by age or after failing on [`GONE_DAYS`] different days; its age is
+//! time for which this node ran, so that no clock which jumps makes it old; one
 //! whose circuits stand but carry nothing has failed, and works again only when an answer comes through it.
 //!
 //! What an adversary does who is pinned is not this module's subject (threat model).
@@ -27,8 +28,10 @@ use crate::{
 /// of home machines, and five chances are still few for an adversary.
 pub const MAX_ENTRIES: usize = 5;
 /// Shortest time that an entry stays pinned; the actual time is drawn between this and twice this, so that entries are not
-/// replaced at a foreseeable moment.
+/// replaced at a foreseeable moment. Only time for which this node runs counts.
 pub const MIN_LIFETIME: Duration = Duration::from_secs(60 * DAY);
+/// Age is counted in such steps; a restart loses what is less. Each step makes a list that has to be saved.
+const AGE_STEP: Duration = Duration::from_secs(1800);
 /// On so many different days an entry must have failed, without once working between them, to be given up.
 pub const GONE_DAYS: u8 = 7;
 /// Failed circuits in a row, with nobody known to be at fault, after which the entry is suspected.
@@ -53,8 +56,8 @@ const DAY: u64 = 86_400;
 pub struct PinnedEntry {
     /// The node.
     pub node: NodeId,
-    /// When its time is over.
-    pub expires: WallTime,
+    /// Seconds for which this node will run until its time is over.
+    pub left: u64,
     /// On how many days it failed since it last worked.
     pub failed_days: u8,
     /// The last of these days (days since the Unix epoch).
@@ -93,13 +96,19 @@ struct Entry {
 pub struct Entries {
     list: Vec<Entry>,
     changed: bool,
+    /// Up to when the entries have been made older in this run.
+    aged: Option<Time>,
 }
 
 impl Entries {
     /// Takes up what an earlier run saved.
     pub fn restore(&mut self, saved: Vec<PinnedEntry>) {
-        let fresh = |pinned| Entry {
-            pinned,
+        let most = 2 * MIN_LIFETIME.as_secs();
+        let fresh = |pinned: PinnedEntry| Entry {
+            pinned: PinnedEntry {
+                left: pinned.left.min(most),
+                ..pinned
+            },
             confirmed: true,
             failures: 0,
             doubts: 0,
@@ -120,6 +129,19 @@ impl Entries {
             .collect()
     }
 
+    /// Makes all entries older by the time that has passed.
+    fn age(&mut self, now: Time) {
+        let passed = now.since(*self.aged.get_or_insert(now));
+        if passed < AGE_STEP {
+            return;
+        }
+        self.aged = Some(now);
+        for entry in &mut self.list {
+            entry.pinned.left = entry.pinned.left.saturating_sub(passed.as_secs());
+        }
+        self.changed |= !self.list.is_empty();
+    }
+
     /// The list to be saved, if it has changed since the last call.
     pub fn take_changed(&mut self) -> Option<Vec<PinnedEntry>> {
         std::mem::take(&mut self.changed).then(|| self.pinned())
@@ -136,9 +158,10 @@ impl Entries {
         fits: impl Fn(&Descriptor) -> bool,
         rng: &mut ChaCha20Rng,
     ) -> Option<Descriptor> {
+        self.age(now);
         let before = self.list.len();
         self.list
-            .retain(|entry| entry.pinned.expires > wall && entry.pinned.failed_days < GONE_DAYS);
+            .retain(|entry| entry.pinned.left > 0 && entry.pinned.failed_days < GONE_DAYS);
         self.changed |= self.list.len() != before;
         for entry in self.list.iter_mut().filter(|entry| entry.down_until <= now) {
             let Some(node) = view.relay(&entry.pinned.node).filter(|node| fits(node)) else {
@@ -161,15 +184,10 @@ impl Entries {
         )?
         .clone();
         let extra = path::below(rng, usize::try_from(MIN_LIFETIME.as_secs()).unwrap_or(usize::MAX));
-        let expires = WallTime(
-            wall.0
-                .saturating_add(MIN_LIFETIME.as_secs())
-                .saturating_add(extra as u64),
-        );
         self.list.push(Entry {
             pinned: PinnedEntry {
                 node: fresh.identity,
-                expires,
+                left: MIN_LIFETIME.as_secs().saturating_add(extra as u64),
                 failed_days: 0,
                 last_failed_day: 0,
             },
@@ -411,9 +429,40 @@ mod tests {
             .unwrap()
             .identity;
         aged.worked(&second);
-        let later = WallTime(WALL.0 + 2 * MIN_LIFETIME.as_secs());
-        aged.pick(at(0), later, &view, |_| true, &mut rng);
+        aged.pick(at(2 * MIN_LIFETIME.as_secs()), WALL, &view, |_| true, &mut rng);
         assert!(aged.pinned().is_empty());
+    }
+
+    #[test]
+    fn age_is_time_that_the_node_ran_and_no_jump_of_a_clock() {
+        let (view, mut rng) = (network(9), ChaCha20Rng::seed_from_u64(8));
+        let mut entries = Entries::default();
+        let first = entries
+            .pick(at(0), WALL, &view, |_| true, &mut rng)
+            .unwrap()
+            .identity;
+        entries.worked(&first);
+        // Ahead by a year and back, again and again; nothing has failed meanwhile.
+        for jump in 0..20 {
+            let wall = WallTime(WALL.0 + (jump % 2) * 365 * DAY);
+            let picked = entries.pick(at(jump), wall, &view, |_| true, &mut rng).unwrap();
+            assert_eq!(picked.identity, first);
+        }
+        // A year during which the node did not run is none either; runs add up.
+        let mut saved = entries.pinned();
+        let mut runs = 0;
+        while !saved.is_empty() {
+            let mut run = Entries::default();
+            run.restore(saved);
+            let wall = WallTime(WALL.0 + runs * 365 * DAY);
+            for hour in 0..=24 {
+                run.pick(at(hour * 3600), wall, &view, |_| true, &mut rng);
+            }
+            saved = run.take_changed().unwrap();
+            saved.retain(|entry| entry.node == first);
+            runs += 1;
+        }
+        assert!((60..=121).contains(&runs), "{runs} days");
     }
 
     #[test]
