@@ -235,3 +235,30 @@ fn private_addresses_are_not_dialled_for_strangers() {
     network.run_for(Duration::from_secs(2));
     assert!(network.dialled.iter().all(|(node, _)| *node != shy));
 }
+
+#[test]
+fn repair_at_both_ends_hears_at_once_of_a_service_that_changes() {
+    let (mut network, _) = formed();
+    let members =
+        |network: &Network, node: usize| network.cores[node].status(network.now).open_repairs.members;
+    for (day, stores) in [(1, false), (2, true), (3, false)] {
+        let changed = network.resigned(3, |statement| {
+            statement.services.store = stores;
+            statement.published += day;
+        });
+        let (now, wall) = (network.now, network.wall());
+        network.cores[3].set_descriptor(now, wall, changed);
+        network.flush(3);
+        network.run_for(Duration::from_secs(1));
+        for node in (0..8).filter(|node| *node != 3) {
+            let expected = if stores { 7 } else { 6 };
+            assert_eq!(members(&network, node), expected, "seen by node {node}");
+            assert_eq!(
+                network.connections(node, 3),
+                1,
+                "a link of its own would tell, too"
+            );
+        }
+        assert_eq!(members(&network, 3), 7, "it still sees who else keeps blocks");
+    }
+}
