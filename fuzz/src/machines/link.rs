@@ -292,7 +292,11 @@ impl World {
                 );
                 assert!(self.gone.insert(circuit), "gone twice");
             }
-            LinkEvent::Gossip(_) | LinkEvent::Pong(_) | LinkEvent::Routed(_) | LinkEvent::Carries(_) => {
+            LinkEvent::Gossip(_)
+            | LinkEvent::Pong(_)
+            | LinkEvent::Alive
+            | LinkEvent::Routed(_)
+            | LinkEvent::Carries(_) => {
                 assert!(self.up);
             }
         }

@@ -436,7 +436,11 @@ impl<A: Aead> Net<A> {
                 assert!(here.origins.remove(&origin).is_some(), "closed twice");
             }
             LinkEvent::Routed(message) => here.routed.push((link, message)),
-            LinkEvent::Up { .. } | LinkEvent::Gossip(_) | LinkEvent::Pong(_) | LinkEvent::Carries(_) => {}
+            LinkEvent::Up { .. }
+            | LinkEvent::Gossip(_)
+            | LinkEvent::Pong(_)
+            | LinkEvent::Alive
+            | LinkEvent::Carries(_) => {}
         }
     }
 }

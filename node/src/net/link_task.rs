@@ -18,9 +18,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, BufMut, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWrite,
     net::TcpStream,
@@ -61,6 +63,15 @@ const READ_BATCH: usize = 64 * 1024;
 /// or two keep the network busy until this task runs again.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 * 1024;
+
+/// TCP's keepalive: a line that is cut is noticed after this silence and so many probes so far apart. Probes are headers and cost next
+/// to nothing, where a ping of the protocol is a padded record; and they keep the connection alive in address translators, the
+/// strictest of which forget it after 30 s.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
+/// See [`KEEPALIVE_AFTER`].
+const KEEPALIVE_APART: Duration = Duration::from_secs(5);
+/// See [`KEEPALIVE_AFTER`].
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// Starts the task of a link whose handshake is complete. `dialled` is the node that was meant to be reached.
 pub(crate) fn spawn(
@@ -109,8 +120,14 @@ pub(crate) fn spawn(
 fn tune(stream: &TcpStream) {
     // Packets are whole when they are written; waiting to merge them only adds delay.
     let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_APART)
+        .with_retries(KEEPALIVE_PROBES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
 }
 
 struct LinkTask {

@@ -26,6 +26,9 @@ impl Core {
             moved = true;
             match output {
                 RouterOutput::Send(link, message) => {
+                    if message.wants_answer() {
+                        self.topology.asked(now, link);
+                    }
                     self.send(link, LinkCommand::Send(Frame::Routed(message)));
                 }
                 RouterOutput::Store(ticket, question) => {
@@ -44,7 +47,11 @@ impl Core {
             moved = true;
             match output {
                 RepairOutput::Send(link, message) => {
-                    self.send(link, LinkCommand::Send(Frame::Routed(Routed::Repair(message))));
+                    let message = Routed::Repair(message);
+                    if message.wants_answer() {
+                        self.topology.asked(now, link);
+                    }
+                    self.send(link, LinkCommand::Send(Frame::Routed(message)));
                 }
                 RepairOutput::Store(ticket, question) => {
                     self.output.push_back(CoreOutput::Store(ticket, question));

@@ -335,7 +335,7 @@ impl Core {
             return;
         }
         match event {
-            LinkEvent::Up { .. } => {}
+            LinkEvent::Up { .. } | LinkEvent::Alive => {}
             LinkEvent::Gossip(frame) => {
                 self.topology.gossip(now, wall, link, frame);
                 if let Some(stores) = self.topology.stores(link) {

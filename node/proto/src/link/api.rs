@@ -104,6 +104,8 @@ pub enum LinkEvent {
     Gossip(Frame),
     /// The answer to a ping.
     Pong(u64),
+    /// The peer has pinged: it need not be pinged itself.
+    Alive,
     /// Key routing; blocks in it are verified.
     Routed(Routed),
     /// A circuit that arrives on this link wants to go on to `target`.

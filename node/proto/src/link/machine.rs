@@ -37,11 +37,12 @@ use crate::{
 
 /// How long the peer has for its introduction: one round trip and a slow machine.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// A link that has heard nothing for so long asks for a sign of life. Below the 30 s after which the strictest address
-/// translators forget a connection.
+/// A link that has heard nothing for so long, although something of a circuit was sent over it, asks for a sign of life.
 const PING_AFTER: Duration = Duration::from_secs(20);
-/// A link that has heard nothing for so long is dead: the ping and two retransmissions' time went unanswered.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// The same of a link over which nothing of circuits was sent: longer than the topology's own pings take, which are the usual ones.
+const IDLE_PING_AFTER: Duration = Duration::from_secs(400);
+/// A link that hears nothing for so long after it should have asked is dead: the ping and two retransmissions' time went unanswered.
+const DEAD_AFTER: Duration = Duration::from_secs(40);
 /// A link whose socket takes nothing for so long although something waits is dead.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 /// Pings of ours without an answer that are remembered.
@@ -154,6 +155,8 @@ pub struct Link<A> {
     phase: Phase<A>,
     out: Outlet,
     heard: Time,
+    /// When something of a circuit was first sent since.
+    waits: Option<Time>,
     pings: VecDeque<OpenPing>,
     /// Since when the socket has taken nothing although something waits.
     stalled: Option<Time>,
@@ -185,6 +188,7 @@ impl<A: Aead> Link<A> {
             },
             out,
             heard: now,
+            waits: None,
             pings: VecDeque::new(),
             stalled: Some(now),
         }
@@ -212,7 +216,12 @@ impl<A: Aead> Link<A> {
             Phase::Up(switch) => match command {
                 LinkCommand::Send(frame) => self.send(now, frame),
                 LinkCommand::Close => self.close(CloseReason::Requested),
-                circuit => switch.command(now, circuit, &mut self.out),
+                circuit => {
+                    if !matches!(circuit, LinkCommand::Services(_)) {
+                        self.waits.get_or_insert(now);
+                    }
+                    switch.command(now, circuit, &mut self.out);
+                }
             },
             Phase::Greeting { .. } | Phase::Closed(_) if matches!(command, LinkCommand::Close) => {
                 self.close(CloseReason::Requested);
@@ -295,10 +304,11 @@ impl<A: Aead> Link<A> {
     /// When [`Link::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        let silence = if self.pings.is_empty() {
-            PING_AFTER
+        let ping_at = self.ping_at();
+        let silent = if self.pings.is_empty() {
+            ping_at
         } else {
-            DEAD_AFTER
+            ping_at + DEAD_AFTER
         };
         let phase = match &self.phase {
             Phase::Closed(_) => return None,
@@ -306,10 +316,7 @@ impl<A: Aead> Link<A> {
             Phase::Up(switch) => switch.poll_timeout(),
         };
         let stalled = self.stalled.map(|since| since + STALLED_AFTER);
-        [Some(self.heard + silence), phase, stalled]
-            .into_iter()
-            .flatten()
-            .min()
+        [Some(silent), phase, stalled].into_iter().flatten().min()
     }
 
     /// Does what time demands.
@@ -321,14 +328,21 @@ impl<A: Aead> Link<A> {
             Phase::Up(switch) => switch.handle_timeout(now, &mut self.out),
         }
         let stalled = self.stalled.is_some_and(|since| now >= since + STALLED_AFTER);
-        if stalled || now >= self.heard + DEAD_AFTER {
+        let ping_at = self.ping_at();
+        if stalled || now >= ping_at + DEAD_AFTER {
             return self.close(CloseReason::Dead);
         }
-        if now >= self.heard + PING_AFTER && self.pings.is_empty() {
+        if now >= ping_at && self.pings.is_empty() {
             let number = self.rng.next_u64();
             self.ping(number, false);
         }
         self.settle(now);
+    }
+
+    /// When silence makes it ask for a sign of life.
+    fn ping_at(&self) -> Time {
+        let idle = self.heard + IDLE_PING_AFTER;
+        self.waits.map_or(idle, |since| idle.min(since + PING_AFTER))
     }
 
     /// Why the link is closed; `None` while it lives.
@@ -356,7 +370,7 @@ impl<A: Aead> Link<A> {
     fn read(&mut self, now: Time) -> Result<(), Misbehaviour> {
         self.receiver.open().map_err(StreamError::from)?;
         while let Some(frame) = self.receiver.next()? {
-            self.heard = now;
+            (self.heard, self.waits) = (now, None);
             if self.is_closed() {
                 break;
             }
@@ -381,6 +395,7 @@ impl<A: Aead> Link<A> {
             // Whoever sends more pings than the bound gets fewer answers.
             Frame::Ping(number) => {
                 self.out.queue.push_control(Frame::Pong(number));
+                self.out.core(LinkEvent::Alive);
             }
             Frame::Pong(number) => self.pong(number)?,
             gossip @ (Frame::AskDescriptors { .. }

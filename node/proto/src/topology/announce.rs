@@ -351,6 +351,7 @@ impl Topology {
                     until: now + ANNOUNCE_STEP * (u32::from(MAX_ANNOUNCE_HTL) + 2),
                 },
             );
+            self.asked(now, to);
             let announce = Announce {
                 id,
                 target,

@@ -206,6 +206,7 @@ impl Topology {
     pub(super) fn ask(&mut self, now: Time, id: LinkId, near: Location) {
         if let Some(link) = self.links.find_mut(id) {
             link.asked = Some(now);
+            link.waits.get_or_insert(now);
             self.output
                 .push_back(TopologyOutput::Send(id, Frame::AskDescriptors { near }));
         }

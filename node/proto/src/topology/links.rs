@@ -29,7 +29,10 @@ pub(super) struct Link {
     pub(super) since: Time,
     /// When the peer last said anything that the core hears of.
     pub(super) heard: Time,
-    pub(super) next_ping: Time,
+    /// Silence after which it is pinged.
+    pub(super) patience: Duration,
+    /// Since when an answer to something that was sent over it is awaited, unless it has said anything after that.
+    pub(super) waits: Option<Time>,
     /// Number and time of the ping whose answer is awaited.
     pub(super) pinged: Option<(u64, Time)>,
     pub(super) round_trip: Option<Duration>,
@@ -48,7 +51,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(now: Time, node: NodeId, dialled: bool, next_ping: Time) -> Self {
+    pub(super) fn new(now: Time, node: NodeId, dialled: bool, patience: Duration) -> Self {
         Self {
             node,
             location: node.location(),
@@ -57,7 +60,8 @@ impl Link {
             group: None,
             since: now,
             heard: now,
-            next_ping,
+            patience,
+            waits: None,
             pinged: None,
             round_trip: None,
             circuit: None,
@@ -154,8 +158,8 @@ mod tests {
     fn removing_the_replaced_link_keeps_the_new_one() {
         let node = fixtures::node(1).identity;
         let mut links = Links::default();
-        links.insert(LinkId(1), Link::new(Time(0), node, true, Time(0)));
-        links.insert(LinkId(2), Link::new(Time(0), node, false, Time(0)));
+        links.insert(LinkId(1), Link::new(Time(0), node, true, Duration::ZERO));
+        links.insert(LinkId(2), Link::new(Time(0), node, false, Duration::ZERO));
         assert!(links.remove(LinkId(1)).is_some());
         assert_eq!(links.to(&node), Some(LinkId(2)));
         assert!(links.remove(LinkId(2)).is_some());

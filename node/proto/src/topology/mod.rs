@@ -87,7 +87,7 @@ pub struct TopologySettings {
     pub long_per_side: usize,
     /// Descriptors kept.
     pub max_known: usize,
-    /// How often a link is pinged, within half to one and a half of it.
+    /// Silence after which a link is pinged, within half to one and a half of it.
     pub ping_interval: Duration,
     /// Whether private and loopback addresses are dialled because a stranger named them.
     pub allow_private: bool,
@@ -356,11 +356,11 @@ impl Topology {
         if let Some((earlier, _)) = earlier {
             self.close(now, earlier);
         }
-        let next_ping = now + jittered(&mut self.rng, self.settings.ping_interval);
+        let patience = jittered(&mut self.rng, self.settings.ping_interval);
         let link = Link {
             remote,
             group: address.and_then(|address| group(address, self.settings.strict_private)),
-            ..Link::new(now, node, dialled, next_ping)
+            ..Link::new(now, node, dialled, patience)
         };
         self.links.insert(id, link);
         let out_of_reach = self.dialling.out_of_reach_since(&node);
@@ -489,7 +489,14 @@ impl Topology {
     /// Takes note that a link lives. `false`: it does not exist, or not any more.
     pub fn heard(&mut self, now: Time, id: LinkId) -> bool {
         let link = self.links.find_mut(id);
-        link.map(|link| link.heard = now).is_some()
+        link.map(|link| (link.heard, link.waits) = (now, None)).is_some()
+    }
+
+    /// Takes note that something was sent over a link that wants an answer.
+    pub fn asked(&mut self, now: Time, id: LinkId) {
+        if let Some(link) = self.links.find_mut(id) {
+            link.waits.get_or_insert(now);
+        }
     }
 
     /// The node at the other end of a link.

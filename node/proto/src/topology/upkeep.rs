@@ -10,8 +10,8 @@ use super::{
     addresses::{Group, group},
     directory::Entry,
     limits::{
-        CIRCUIT_TIME, ENOUGH_LINKS, FEW_PROBE, FILL_AFTER, LONELY_PROBE, MAX_PER_GROUP, PLAN_INTERVAL,
-        PONG_TIME, SURPLUS_AGE, YIELD_AGE,
+        CIRCUIT_TIME, DOUBT_TIME, ENOUGH_LINKS, FEW_PROBE, FILL_AFTER, LONELY_PROBE, MAX_PER_GROUP,
+        PLAN_INTERVAL, PONG_TIME, SURPLUS_AGE, YIELD_AGE,
     },
     ring,
 };
@@ -227,7 +227,9 @@ impl Topology {
             match link.pinged {
                 Some((_, at)) if now.since(at.max(link.heard)) >= PONG_TIME => dead.push((id, link.node)),
                 Some(_) => {}
-                None if link.next_ping <= now => {
+                None if now.since(link.heard) >= link.patience
+                    || link.waits.is_some_and(|since| now.since(since) >= DOUBT_TIME) =>
+                {
                     let number = self.rng.next_u64();
                     link.pinged = Some((number, now));
                     self.output
@@ -250,7 +252,7 @@ impl Topology {
         };
         if let Some((_, at)) = link.pinged.take_if(|(awaited, _)| *awaited == number) {
             link.round_trip = Some(now.since(at));
-            link.next_ping = now + jittered(&mut self.rng, self.settings.ping_interval);
+            link.patience = jittered(&mut self.rng, self.settings.ping_interval);
         }
     }
 

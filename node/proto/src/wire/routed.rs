@@ -138,6 +138,18 @@ impl Replica {
 }
 
 impl Routed {
+    /// Whether a node that gets it says something in return.
+    #[must_use]
+    pub const fn wants_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Request { .. }
+                | Self::Insert { .. }
+                | Self::Replicate { .. }
+                | Self::Repair(RepairMessage::Census { .. } | RepairMessage::HandOver { .. })
+        )
+    }
+
     /// Its type.
     #[must_use]
     pub const fn kind(&self) -> RoutedType {

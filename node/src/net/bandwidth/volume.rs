@@ -14,8 +14,8 @@ const LEN: usize = 1 + 4 + 8 + 8;
 /// Of the month's volume this part is kept for the node's own user: one part in so many.
 const RESERVE: u64 = 20;
 
-/// Least limit for a month, bytes. The pings of 32 links alone come to some 130 GiB a month (a record each way for a ping and
-/// for its answer, from both ends, every ten seconds), so this is for a node that runs for hours only.
+/// Least limit for a month, bytes. 32 idle links alone come to some 4 GiB a month (a padded record for each ping, answer and word of
+/// gossip), so this is for a node that runs for hours only.
 pub const MIN_MONTHLY: u64 = 1 << 30;
 
 /// A calendar month of UTC: months since January of the year 0.

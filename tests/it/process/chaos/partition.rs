@@ -30,15 +30,6 @@ fn two_parts(fleet: Fleet, [count, smaller, meanwhile]: [usize; 3], part: impl F
     let mut files = fleet.insert(&all, &BEFORE);
 
     part(&fleet, &smaller, true);
-    for (own, others) in [(&smaller, &larger), (&larger, &smaller)] {
-        for number in own {
-            wait_for("the end of the links to the other part", super::LINKS_END, || {
-                let links = fleet.links(*number);
-                (!links.iter().any(|link| others.contains(link))).then_some(())
-            });
-        }
-        fleet.wait_until_one(own);
-    }
     let load = [Load::default(), Load::default()];
     thread::scope(|scope| {
         let _stopping = load.each_ref().map(Stopping);
@@ -46,9 +37,21 @@ fn two_parts(fleet: Fleet, [count, smaller, meanwhile]: [usize; 3], part: impl F
             let proxies = &fleet.proxies;
             scope.spawn(move || load.run(proxies, part, SEED + number as u64));
         }
-        for load in &load {
+        // Who is asked and does not answer is given up soon; nobody asks much of an idle neighbour.
+        for (own, others) in [(&smaller, &larger), (&larger, &smaller)] {
+            for number in own {
+                wait_for("the end of the links to the other part", super::LINKS_END, || {
+                    let links = fleet.links(*number);
+                    (!links.iter().any(|link| others.contains(link))).then_some(())
+                });
+            }
+            fleet.wait_until_one(own);
+        }
+        let before = load.each_ref().map(Load::done);
+        for (load, (inserted_before, fetched_before)) in load.iter().zip(before) {
             wait_for("files in both parts", super::LOAD, || {
                 let (inserted, fetched) = load.done();
+                let (inserted, fetched) = (inserted - inserted_before, fetched - fetched_before);
                 (inserted >= meanwhile && fetched >= meanwhile as u64).then_some(())
             });
         }

@@ -34,8 +34,8 @@ const NEAR: usize = 4;
 /// Where nodes listen that have an address for themselves.
 const PORT: u16 = 7420;
 
-/// The ring is whole again within this after the last disturbance: silent links are found dead after half a minute, and dials that
-/// failed meanwhile are repeated after as long as they had been failing.
+/// The ring is whole again within this after the last disturbance: what was out of reach is dialled again within a minute
+/// (protocol §7.7), and machines are busy.
 const RING: Duration = Duration::from_secs(180);
 
 /// The most memory that a node may ever have had, bytes: what is queued for links is bounded by 32 MiB here, a transfer by its windows,

@@ -289,7 +289,10 @@ impl CoreNet {
         }
         self.count(node, &frame);
         let event = match frame {
-            Frame::Ping(number) => return self.send(node, other, Frame::Pong(number)),
+            Frame::Ping(number) => {
+                self.send(node, other, Frame::Pong(number));
+                LinkEvent::Alive
+            }
             Frame::Pong(number) => LinkEvent::Pong(number),
             Frame::Routed(message) => LinkEvent::Routed(message),
             gossip => LinkEvent::Gossip(gossip),

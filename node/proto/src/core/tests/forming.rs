@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hasher};
 
 use core::time::Duration;
 
+use rand_core::Rng;
+
 use super::network::{Network, target};
 use crate::{
     descriptor::Descriptor,
@@ -85,7 +87,7 @@ fn silent_nodes_are_noticed_and_the_ring_closes_over_them() {
     network
         .frozen
         .extend([3, 7, 11, 20, 21, 22, 23, 24, 40, 41, 50, 51, 52, 59]);
-    network.run_for(Duration::from_secs(60));
+    network.run_for(Duration::from_secs(420));
     for node in (0..60).filter(|node| !network.frozen.contains(node)) {
         for other in network.frozen.clone() {
             assert_eq!(
@@ -279,7 +281,7 @@ fn an_unanswered_ping_closes_the_link() {
     let link = network.link(0, 1).unwrap();
     network.event(0, link, LinkEvent::Pong(12345));
     network.frozen.insert(1);
-    network.run_for(Duration::from_secs(45));
+    network.run_for(Duration::from_secs(400));
     assert!(network.cores[0].status(network.now).links.is_empty());
     // What a closed link still says is not heard.
     network.commands.clear();
@@ -296,6 +298,43 @@ fn an_unanswered_ping_closes_the_link() {
             .iter()
             .any(|(.., command)| matches!(command, LinkCommand::Send(_)))
     );
+}
+
+/// A neighbour that owes an answer is found out at once, whatever an idle one may allow itself.
+#[test]
+fn who_does_not_answer_is_soon_given_up() {
+    let mut network = Network::new(8, 14, 3);
+    network.run_for(Duration::from_secs(10));
+    network.frozen.insert(3);
+    let point = network.descriptors[3].location();
+    let near = (0..8).find(|node| *node != 3 && *node != 0).unwrap();
+    for number in 0..8 {
+        let mut block = super::network::block(number);
+        while block.key().location().distance(point) > 1 << 60 {
+            block = super::network::block(network.rng.next_u64());
+        }
+        network.insert(near, block);
+    }
+    network.run_for(Duration::from_secs(40));
+    assert_eq!(network.connections(near, 3), 0);
+}
+
+/// Padded records make each word cost 4 KiB: a node on a home line pays for peace, too.
+#[test]
+fn peace_costs_a_node_of_32_links_a_few_gigabytes_a_month() {
+    let mut network = Network::new(33, 13, 3);
+    network.run_for(Duration::from_secs(1800));
+    let before = network.records;
+    network.run_for(Duration::from_secs(2 * 3600));
+    let links: usize = (0..33)
+        .map(|node| network.cores[node].status(network.now).links.len())
+        .sum();
+    assert_eq!(links, 33 * 32);
+    // Each record is sent by one node and received by another.
+    let bytes = (network.records - before) as f64 * 2.0 * 4096.0;
+    let month = bytes / 33.0 * (30.0 * 24.0 / 2.0) / f64::from(1 << 30);
+    println!("{month:.1} GiB a month");
+    assert!(month < 6.0, "{month:.1} GiB a month");
 }
 
 #[test]

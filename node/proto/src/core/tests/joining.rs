@@ -22,8 +22,6 @@ const ROOM: usize = 120;
 
 fn small_directory(config: &mut CoreConfig) {
     config.topology.max_known = ROOM;
-    // Pings are most of what happens in peace, and not what is tested here.
-    config.topology.ping_interval = Duration::from_secs(60);
 }
 
 /// A network of nodes that come one after another and know the first.

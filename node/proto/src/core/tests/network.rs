@@ -22,7 +22,7 @@ use crate::{
             ClientCommand, ClientEvent, CoreInput, CoreOutput, DialTarget, Shelf, StoreAnswer, StoreQuestion,
         },
     },
-    descriptor::{Descriptor, Services, Statement, fixtures},
+    descriptor::{Descriptor, MAX_DESCRIPTOR_LEN, Services, Statement, fixtures},
     ids::{CircuitAddr, CircuitId, JobId, LinkId, OpId, OriginId},
     link::api::{LinkCommand, LinkEvent},
     routing::Limits,
@@ -32,6 +32,8 @@ use crate::{
 };
 
 const LATENCY: Duration = Duration::from_millis(8);
+/// Descriptors that a record has room for, at the least.
+const MOST_IN_RECORD: usize = 4078 / MAX_DESCRIPTOR_LEN;
 /// When a dial whose packets are lost is given up.
 const CONNECT_TIME: Duration = Duration::from_secs(4);
 const EPOCH: u64 = 1_800_000_000;
@@ -82,6 +84,8 @@ pub(super) struct Network {
     /// What cores said to links of circuits that no emulated circuit has.
     pub(super) commands: Vec<(usize, LinkId, LinkCommand)>,
     pub(super) descriptors_sent: u64,
+    /// Records that were sent, each frame in as many of its own as it takes.
+    pub(super) records: u64,
     /// Frames about the network that each node was sent, and took.
     pub(super) heard: Vec<u64>,
     wakes: Vec<Option<Time>>,
@@ -115,6 +119,7 @@ impl Network {
             dialled: Vec::new(),
             commands: Vec::new(),
             descriptors_sent: 0,
+            records: 0,
             heard: Vec::new(),
             wakes: Vec::new(),
             trace: None,
@@ -423,6 +428,13 @@ impl Network {
         let Some((node, other)) = self.wires.get(&link).copied() else {
             return;
         };
+        self.records += match &frame {
+            Frame::Descriptors(list)
+            | Frame::Announced {
+                descriptors: list, ..
+            } => list.len().div_ceil(MOST_IN_RECORD).max(1) as u64,
+            _ => 1,
+        };
         let sender = self.wires.get(&other).map_or(node, |(sender, _)| *sender);
         if self.is_gone(node) || self.are_apart(node, sender) {
             return;
@@ -430,7 +442,7 @@ impl Network {
         let event = match frame {
             Frame::Ping(number) => {
                 self.schedule(LATENCY, Event::Frame(other, Frame::Pong(number)));
-                return;
+                LinkEvent::Alive
             }
             Frame::Pong(number) => LinkEvent::Pong(number),
             Frame::Routed(message) => LinkEvent::Routed(message),
