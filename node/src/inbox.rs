@@ -116,6 +116,19 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
+    /// [`push_reserved`](Self::push_reserved) for several: the consumer is woken once. What the queue does not take is dropped.
+    pub(crate) fn push_all_reserved(&self, items: impl ExactSizeIterator<Item = T>) {
+        let mut state = self.lock();
+        let room = self.limit.saturating_mul(2).saturating_sub(state.queue.len());
+        if state.closed || room == 0 || items.len() == 0 {
+            return;
+        }
+        state.queue.extend(items.take(room));
+        let consumer = state.consumer.take();
+        drop(state);
+        wake(consumer);
+    }
+
     /// Moves items from the front of `items` as far as there is room; the others stay. Returns whether all were taken.
     pub(crate) fn push_all(&self, items: &mut Vec<T>) -> bool {
         if items.is_empty() {

@@ -526,9 +526,13 @@ impl Node {
             Datastore::new(store),
             &net.tasks,
             net.stop.clone(),
-            move |ticket, answer| {
+            move |batch| {
                 // As many answers as questions, and the pool bounds those; refused only when the node stops.
-                let _ = answers.push_reserved(CoreInput::Store(ticket, answer));
+                answers.push_all_reserved(
+                    batch
+                        .drain(..)
+                        .map(|(ticket, answer)| CoreInput::Store(ticket, answer)),
+                );
             },
         );
         let desk = Arc::<Desk>::default();

@@ -72,8 +72,10 @@ fn fixture() -> Fixture {
         backend,
         &TaskTracker::new(),
         CancellationToken::new(),
-        move |ticket, answer| {
-            let _ = send.send((ticket, answer));
+        move |batch| {
+            for answer in batch.drain(..) {
+                let _ = send.send(answer);
+            }
         },
     );
     Fixture { pool, held, answers }
@@ -93,6 +95,54 @@ async fn overflow_is_refused_and_all_that_was_taken_is_answered() {
     tickets.sort();
     tickets.dedup();
     assert_eq!(tickets.len(), taken);
+}
+
+#[tokio::test]
+async fn who_waited_for_the_tasks_gets_the_backend_back() {
+    for asked in 0..200 {
+        let held = Arc::new(Held::default());
+        held.release();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (send, answers) = mpsc::channel();
+        let send_all = move |batch: &mut Vec<_>| {
+            for answer in batch.drain(..) {
+                let _ = send.send(answer);
+            }
+        };
+        let pool = StorePool::start(Fake(held), &tasks, stop.clone(), send_all);
+        let id = some_block().id();
+        for ticket in 0..asked {
+            assert!(pool.ask(StoreTicket(ticket), StoreQuestion::Find(id)));
+            // Some find the workers at work, some have to call them.
+            if ticket % 3 == 0 {
+                answers.recv().unwrap();
+            }
+        }
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        assert!(
+            pool.into_backend().is_some(),
+            "a worker holds it after {asked} questions"
+        );
+    }
+}
+
+#[test]
+fn a_pool_that_is_gone_calls_its_idle_workers_to_notice() {
+    let desk = Desk::default();
+    let queue = Arc::clone(&desk.0);
+    let begun = Arc::new(std::sync::Barrier::new(2));
+    let (waits, idle) = (Arc::clone(&begun), Arc::clone(&queue));
+    let worker = thread::spawn(move || {
+        lock(&idle).idle.push(thread::current());
+        waits.wait();
+        is_called(&idle)
+    });
+    begun.wait();
+    drop(desk);
+    assert!(worker.join().unwrap(), "long before it would give up");
+    assert!(lock(&queue).idle.is_empty());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -78,6 +79,25 @@ struct Reading {
     faults: u64,
     switches: u64,
     allocations: u64,
+}
+
+/// Uses so many bytes of memory and lets go of them, by a file in the temporary folder.
+///
+/// A virtual machine has its host's memory page by page: who is the first to touch one pays up to 10 µs of processor time for it, who comes later
+/// one (and a machine gives back what is free for some seconds). Called before a measurement, it makes all who are measured come later.
+///
+/// # Errors
+/// When the folder takes no file of that size.
+pub fn touch_memory(bytes: u64) -> io::Result<()> {
+    let mut file = tempfile::tempfile()?;
+    let piece = vec![0x5a; 1 << 20];
+    let mut left = bytes;
+    while left > 0 {
+        let len = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+        file.write_all(&piece[..len])?;
+        left -= len as u64;
+    }
+    Ok(())
 }
 
 impl Meter {

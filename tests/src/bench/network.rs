@@ -143,6 +143,7 @@ impl Network {
             sum.exit_inserts += one.exit_inserts;
             sum.forwarded += one.forwarded;
             sum.inserts_forwarded += one.inserts_forwarded;
+            sum.near += one.near;
             sum.cached += one.cached;
             sum.refused_busy += one.refused_busy;
             sum.timeouts += one.timeouts;

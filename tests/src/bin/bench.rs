@@ -43,6 +43,9 @@ struct Args {
     /// MiB of the large file that `net` sends through one client; 0 leaves it out.
     #[arg(long, default_value_t = 1024)]
     large: u64,
+    /// Of `net` only the one file in and out.
+    #[arg(long)]
+    one: bool,
     /// MiB of blocks for `store`; 10 GiB, or what the disk has room for, when it is not given.
     #[arg(long)]
     store: Option<u64>,
@@ -144,8 +147,8 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
         floor::bench(&mut report, bytes)?;
     }
     if wanted(Name::Net) {
-        runtime.block_on(net::bench(&mut report, bytes))?;
-        if args.large > 0 {
+        runtime.block_on(net::bench(&mut report, bytes, args.one))?;
+        if args.large > 0 && !args.one {
             runtime.block_on(net::large(&mut report, args.large << 20))?;
         }
     }

@@ -13,7 +13,7 @@ use super::{
     table::Timed,
 };
 use crate::{
-    ids::{LinkId, RequestId},
+    ids::{LinkId, RequestId, StoreTicket},
     time::Time,
     wire::{Refusal, Routed},
 };
@@ -25,6 +25,8 @@ pub(super) struct Insert {
     pub(super) asker: Asker,
     /// Whether the asker still waits.
     pub(super) wanted: bool,
+    /// The copy that the sink has pushed here.
+    pub(super) pushed: Pushed,
     pub(super) htl: u8,
     pub(super) tried: Vec<LinkId>,
     pub(super) step: Step,
@@ -32,6 +34,17 @@ pub(super) struct Insert {
     pub(super) deadline: Time,
     /// When the step has taken too long.
     pub(super) until: Time,
+}
+
+/// What became of a copy that the sink of an insert pushes to a node that the insert came by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pushed {
+    /// It has not come, or could not be kept.
+    Missing,
+    /// It is on its way to the datastore.
+    Keeping(StoreTicket),
+    /// The datastore has it.
+    Kept,
 }
 
 #[derive(Debug)]
@@ -65,6 +78,7 @@ impl Router {
             block,
             asker,
             wanted: true,
+            pushed: Pushed::Missing,
             htl,
             tried: Vec::new(),
             step: Step::Deciding,
@@ -116,7 +130,9 @@ impl Router {
 
     pub(super) fn stored(&mut self, now: Time, from: LinkId, id: RequestId, copies: u8) {
         if let Some(insert) = self.insert_answered(now, from, id) {
-            self.keep_near(&insert.block);
+            if insert.pushed != Pushed::Kept {
+                self.keep_near(&insert.block);
+            }
             let most = u8::try_from(REPLICAS + 1).unwrap_or(u8::MAX);
             self.end_insert(id, insert, End::Stored(copies.clamp(1, most)));
         }

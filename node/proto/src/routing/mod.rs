@@ -365,6 +365,7 @@ impl Router {
                     StoreAnswer::Busy => Replica::Busy,
                     _ => Replica::Declined,
                 };
+                self.replica_kept(id, ticket, matches!(replica, Replica::Stored));
                 // Who pushed the copy may be gone by now.
                 if let Some(neighbour) = self.neighbours.find_mut(link) {
                     neighbour.writes = neighbour.writes.saturating_sub(1);

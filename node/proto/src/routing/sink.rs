@@ -14,11 +14,11 @@
 
 use core::time::Duration;
 
-use warren_keys::Block;
+use warren_keys::{Block, BlockKind};
 
 use super::{
     End, Router, TicketUse,
-    insert::{Insert, Step},
+    insert::{Insert, Pushed, Step},
     limits::{BUSY_PAUSE, BUSY_WAIT, KEEP_WAIT, REPLICA_RANK, REPLICA_WAIT, REPLICAS, WRITES_OF_LINK},
 };
 use crate::{
@@ -64,6 +64,11 @@ impl Sink {
             push.again.retain(|known| *known != link);
         }
     }
+}
+
+/// Whether two verified blocks are one. The key of a content block says it.
+fn is_same(one: &Block, other: &Block) -> bool {
+    one.id() == other.id() && (one.id().kind == BlockKind::Content || one == other)
 }
 
 impl Router {
@@ -245,19 +250,46 @@ impl Router {
         }
         self.writes += 1;
         self.stats.replicas += 1;
-        self.ask_store(
+        let passed_by = self
+            .inserts
+            .get(id)
+            .is_some_and(|insert| is_same(&insert.block, &block));
+        let ticket = self.ask_store(
             TicketUse::Replica(from, id),
             StoreQuestion::Keep(block, Shelf::Store),
         );
+        if passed_by {
+            self.note_pushed(id, Pushed::Keeping(ticket));
+        }
+    }
+
+    /// The datastore has, or could not take, a copy that a sink pushed.
+    pub(super) fn replica_kept(&mut self, id: RequestId, ticket: StoreTicket, stored: bool) {
+        if self
+            .inserts
+            .get(id)
+            .is_some_and(|insert| insert.pushed == Pushed::Keeping(ticket))
+        {
+            self.note_pushed(id, if stored { Pushed::Kept } else { Pushed::Missing });
+        }
+    }
+
+    fn note_pushed(&mut self, id: RequestId, pushed: Pushed) {
+        if let Some(mut insert) = self.inserts.take(id) {
+            insert.pushed = pushed;
+            self.inserts.put(id, insert);
+        }
     }
 
     /// Keeps a block that was stored beyond this node if this node is plausibly among the nearest (protocol §7.4). An honest
-    /// sink has pushed it to most such nodes; one that only says "stored" has not (decision 0009).
+    /// sink has pushed it to most such nodes; one that only says "stored" has not (decision 0009). Not called when it was pushed
+    /// here in the course of the same insert and the datastore has it: the second copy would be read and compared for nothing.
     pub(super) fn keep_near(&mut self, block: &Block) {
         let key = block.key().location();
         let near = self.neighbours.stores_within(key, self.me.distance(key)) < REPLICA_RANK;
         if near && self.stores && self.writes < self.limits.writes {
             self.writes += 1;
+            self.stats.near += 1;
             self.ask_store(TicketUse::Cache, StoreQuestion::Keep(block.clone(), Shelf::Store));
         }
     }

@@ -29,6 +29,8 @@ pub struct RouterStats {
     pub sinks: u64,
     /// Copies kept for a sink.
     pub replicas: u64,
+    /// Copies kept of inserts that passed by.
+    pub near: u64,
     /// Copies left by traffic.
     pub cached: u64,
     /// Times that somebody began to wait for a block, or still did.

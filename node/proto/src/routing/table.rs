@@ -40,6 +40,10 @@ impl<T: Timed> Table<T> {
         Some(entry)
     }
 
+    pub(super) fn get(&self, id: RequestId) -> Option<&T> {
+        self.entries.get(&id)
+    }
+
     pub(super) fn contains(&self, id: RequestId) -> bool {
         self.entries.contains_key(&id)
     }

@@ -27,6 +27,8 @@ const ROUTED_ANSWER: u64 = FRAME + REQUEST + 1;
 pub struct Hops {
     /// Of an insert, up to the sink.
     pub insert: f64,
+    /// Copies that an insert leaves on its way, beside the five at its end (protocol §7.4).
+    pub near: f64,
     /// Of a fetch.
     pub fetch: f64,
     /// Copies that a fetch leaves in caches.
@@ -34,11 +36,13 @@ pub struct Hops {
 }
 
 impl Hops {
-    /// What eight nodes that are all linked give: the sink is one of eight, and so is the exit; five of eight hold the block.
+    /// What eight nodes that are all linked give: the sink is one of eight, and so is the exit; five of eight hold the block when
+    /// it is stored, and an exit that does not keeps it too.
     pub const EIGHT_NODES: Self = Self {
         insert: 7.0 / 8.0,
-        fetch: 3.0 / 8.0,
-        cached: 3.0 / 8.0,
+        near: 3.0 / 8.0,
+        fetch: 21.0 / 64.0,
+        cached: 21.0 / 64.0,
     };
 }
 
@@ -143,7 +147,7 @@ impl Plan {
             file_hashed: self.bytes,
             ciphers: self.all,
             segments: self.segments,
-            writes: self.all * COPIES,
+            writes: self.all * COPIES + times(blocks, self.hops.near),
             reads: 0,
             file_read: self.bytes,
         }
@@ -204,7 +208,8 @@ mod tests {
         let plan = Plan::new(100_000_000, Hops::EIGHT_NODES).unwrap();
         assert_eq!((plan.data, plan.segments), (3052, 25));
         let (inward, outward) = (plan.inward(), plan.outward());
-        assert_eq!(inward.writes, plan.all * 5);
+        // Five copies, and one at most exits that hold none of them.
+        assert_eq!(inward.writes, plan.all * 5 + times(plan.blocks(Way::In), 0.375));
         // A block in passes three links of the circuit and almost five behind the exit.
         let links = inward.link_bytes / (plan.all * BLOCK_SIZE as u64);
         assert_eq!(links, 8);

@@ -17,7 +17,7 @@ use super::{
     count,
     floor::{self, Hops, Way},
     megabytes,
-    meter::{Cost, Meter, peak_resident},
+    meter::{Cost, Meter, peak_resident, touch_memory},
     network::{Member, NODES, Network, PUBLISHER, READER, noise},
     report::Report,
 };
@@ -25,15 +25,20 @@ use super::{
 /// Circuits that the nodes have ready before the clock starts: what a node keeps anyway.
 const CIRCUITS: usize = 1;
 
-/// One file of `bytes`, then several at once, then small ones, through one network.
+/// Memory that a network takes for a file, as a multiple of it: half as much again as parity, five to six copies, and some of it on its way.
+const MEMORY: u64 = 10;
+
+/// One file of `bytes`, then (unless `alone`) several at once, then small ones, through one network.
 ///
 /// # Errors
 /// When the network does not form, or a file does not come through whole.
-pub async fn bench(report: &mut Report, bytes: u64) -> anyhow::Result<()> {
+pub async fn bench(report: &mut Report, bytes: u64, alone: bool) -> anyhow::Result<()> {
     let network = Network::start("bench-net", NODES, None).await?;
     one(report, &network, bytes).await?;
-    parallel::bench(report, &network).await?;
-    small::bench(report, &network).await?;
+    if !alone {
+        parallel::bench(report, &network).await?;
+        small::bench(report, &network).await?;
+    }
     let memory = peak_resident(std::process::id()).unwrap_or(0);
     report.add("net.resident", megabytes(memory), "MB");
     network.end();
@@ -48,6 +53,7 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
     let (publisher, reader) = (&network.0[PUBLISHER], &network.0[READER]);
     publisher.circuits(CIRCUITS).await?;
 
+    touch(bytes).await?;
     let before = network.routed().await?;
     let meter = Meter::start();
     let uri = publisher.insert(Source::Path(file.path().to_owned())).await?;
@@ -57,6 +63,7 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
     add(report, "net.in", bytes, &inward, required);
 
     reader.circuits(CIRCUITS).await?;
+    touch(bytes).await?;
     let meter = Meter::start();
     compare(reader, &uri, &content).await?;
     let outward = meter.stop();
@@ -66,6 +73,7 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
 
     let (inserted, fetched) = (hops(&before, &between), hops(&between, &after));
     report.add("net.in.hops", inserted.insert, "routing hops");
+    report.add("net.in.near", inserted.near, "copies");
     report.add("net.out.hops", fetched.fetch, "routing hops");
     report.add("net.out.cached", fetched.cached, "copies");
     let busy = after.refused_busy + after.timeouts - before.refused_busy - before.timeouts;
@@ -85,8 +93,14 @@ async fn compare(reader: &Member, uri: &warren_keys::Uri, content: &[u8]) -> any
     Ok(())
 }
 
+/// Memory for a file's blocks in the datastores and on their way.
+async fn touch(bytes: u64) -> anyhow::Result<()> {
+    Ok(tokio::task::spawn_blocking(move || touch_memory(bytes * MEMORY)).await??)
+}
+
 /// Measures the floor while nothing else runs here.
 async fn floor_beside(report: &mut Report, way: Way, bytes: u64, hops: Hops) -> anyhow::Result<Duration> {
+    touch(bytes).await?;
     let (mut own, required) = tokio::task::spawn_blocking(move || {
         let mut own = Report::default();
         let required = floor::run(&mut own, way, bytes, hops);
@@ -105,6 +119,7 @@ fn hops(before: &RouterStats, after: &RouterStats) -> Hops {
             after.inserts_forwarded - before.inserts_forwarded,
             after.exit_inserts - before.exit_inserts,
         ),
+        near: per(after.near - before.near, after.exit_inserts - before.exit_inserts),
         fetch: per(after.forwarded - before.forwarded, fetches),
         cached: per(after.cached - before.cached, fetches),
     }

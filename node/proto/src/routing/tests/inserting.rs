@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use warren_keys::{BLOCK_SIZE, Block, BlockId, RoutingKey};
+use warren_keys::{BLOCK_SIZE, Block, BlockId, BlockKind, RoutingKey};
 
 use super::network::{Conduct, Network, block};
 use crate::{
@@ -137,6 +137,53 @@ fn an_insert_goes_on_without_whoever_sent_it() {
     nearest.sort_unstable();
     assert_eq!(holders, nearest);
     network.assert_idle();
+}
+
+#[test]
+fn who_is_pushed_a_copy_of_what_passes_by_is_not_asked_to_keep_it_twice() {
+    let mut network = clique(8);
+    let order = network.nearest(block(1).key(), 8);
+    for (from, near) in [(order[2], 0), (order[7], 1)] {
+        assert!(matches!(
+            network.insert_now(from, block(1)),
+            ExitResult::Stored(5)
+        ));
+        assert_eq!(network.routers[from].stats().near, near);
+    }
+    assert_eq!(network.holders(block(1).id(), Shelf::Store).len(), 6);
+    network.assert_idle();
+}
+
+#[test]
+fn another_block_under_the_number_of_an_insert_does_not_pass_for_it() {
+    let other = |first: &Block| match first.id().kind {
+        BlockKind::Content => block(2),
+        BlockKind::Signed => signed(2),
+    };
+    for inserted in [block(1), signed(1)] {
+        for broken in [false, true] {
+            let mut network = clique(8);
+            let order = network.nearest(inserted.key(), 8);
+            let (sink, asker) = (order[0], order[2]);
+            network.conduct[sink] = Conduct::Dropper;
+            let id = network.insert(asker, inserted.clone()).unwrap();
+            network.run_for(Duration::from_millis(1));
+            // The same one counts only if the datastore takes it.
+            let pushed = if broken {
+                inserted.clone()
+            } else {
+                other(&inserted)
+            };
+            if broken {
+                network.broken_disks.insert(asker);
+            }
+            network.inject(sink, asker, Routed::Replicate { id, block: pushed });
+            network.run_for(Duration::from_millis(20));
+            network.inject(sink, asker, Routed::Stored { id, copies: 5 });
+            network.settle();
+            assert_eq!(network.routers[asker].stats().near, 1);
+        }
+    }
 }
 
 #[test]
