@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use warren_proto::client::MAX_WAIT;
 
-/// An anonymous, onion-routed, peer-to-peer storage network.
+/// An anonymous storage network: run a node, insert files and get keys, fetch by key.
 #[derive(Parser, Debug)]
-#[command(name = "warren", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "warren", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Where this node keeps its identity, datastore and settings.
     #[arg(long, global = true, value_name = "DIR", env = "WARREN_HOME")]
@@ -22,7 +22,10 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 searched for and not found, \
+const AFTER_HELP: &str = "First steps: `warren demo` shows a file travel through a private network on this machine. `warren init --seed REF`, \
+then `warren run`, joins a network; with that running, `warren put FILE` prints a key and `warren get KEY` fetches it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 searched for and not found, \
 4 the network could not answer, 5 no node is running, 6 not a valid key, 7 another document is already there.";
 
 /// The commands.
