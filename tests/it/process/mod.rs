@@ -6,6 +6,7 @@ mod demo;
 mod disk;
 mod edge;
 mod kill;
+mod liar;
 mod probe;
 mod sizes;
 mod survive;

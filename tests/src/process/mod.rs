@@ -5,6 +5,7 @@
 //! - [`command`]: programs run to their end, within a time
 //! - [`http`]: a few requests to a node's own interfaces
 //! - [`chaos`]: many of them behind lines that are slow, stop and are cut
+//! - [`liar`]: a seed that lies about everyone
 //! - [`relay`]: TCP in between, which records and changes what passes
 //! - [`data`]: files to send, and the hashes of streams
 //! - [`secrets`]: what must not be seen of a file; [`search`]: many strings looked for in gigabytes; [`statistics`]: whether bytes are random
@@ -12,12 +13,13 @@
 //! Invariants: a process is ended by the id under which it was started, when its owner goes out of scope, whether the test passed or
 //! not; nothing waits without a bound; waiting is for a condition, never for an amount of time.
 //!
-//! Deliberately absent: anything of the node's code (but for the reading of its references). What is tested is the program.
+//! Deliberately absent: anything of the node's code (but for the reading of its references, and the machines that a liar speaks by). What is tested is the program.
 
 pub mod chaos;
 pub mod command;
 pub mod data;
 pub mod http;
+pub mod liar;
 pub mod network;
 pub mod node;
 pub mod relay;
