@@ -60,6 +60,7 @@ targets! {
     "send_queue" => machines::send_queue;
     "router" => machines::router;
     "topology" => machines::topology;
+    "repair" => machines::repair;
     "core" => machines::core;
     "pool" => machines::pool;
     "download" => machines::download;

@@ -11,6 +11,7 @@ pub mod link_pair;
 pub mod messages;
 pub mod net;
 pub mod pool;
+pub mod repair;
 pub mod router;
 pub mod send_queue;
 pub mod topology;

@@ -257,8 +257,12 @@ impl World {
                         .open
                         .insert(request.id, request);
                 }
-                // Of two that race, the slower one may have ended before its closing was heard of.
-                PoolOutput::Close(origin) => drop(self.circuits.remove(&origin)),
+                PoolOutput::Close(origin) => {
+                    assert!(
+                        self.circuits.remove(&origin).is_some() || self.hops == 0,
+                        "closed twice"
+                    );
+                }
                 PoolOutput::Entries(entries) => {
                     assert!(entries.len() <= warren_proto::client::entry::MAX_ENTRIES)
                 }
@@ -293,8 +297,11 @@ impl World {
         while self.now < until && !self.ops.is_empty() {
             let gone: Vec<OriginId> = self.circuits.keys().copied().collect();
             for origin in gone {
-                self.circuits.remove(&origin);
-                self.pool.origin_closed(self.now, origin, None);
+                // The end of one may be the end of the other that it raced.
+                if self.circuits.remove(&origin).is_some() {
+                    self.pool.origin_closed(self.now, origin, None);
+                    self.drain();
+                }
             }
             self.drain();
             let due = self.pool.poll_timeout().map_or(until, |due| due.min(until));

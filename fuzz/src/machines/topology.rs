@@ -10,7 +10,7 @@ use warren_proto::{
     core::api::DialTarget,
     ids::LinkId,
     time::Time,
-    topology::{End, MAX_KNOWN, Reach, Topology, TopologyOutput, TopologySettings},
+    topology::{Access, AccessRule, End, MAX_KNOWN, Reach, Topology, TopologyOutput, TopologySettings},
     wire::Frame,
 };
 
@@ -21,6 +21,8 @@ use crate::{Input, Seed, fixtures};
 const MAX_LINKS: usize = 12;
 /// Dials that may be open; those on behalf of circuits come on top of the node's own.
 const MOST_DIALS: usize = 24 + 512;
+/// When a dial that has not ended is given up.
+const DIAL_TIME: Duration = Duration::from_secs(60);
 /// This node among the fixtures.
 const ME: usize = 0;
 
@@ -29,7 +31,12 @@ struct World {
     now: Time,
     next_link: u64,
     links: BTreeMap<LinkId, NodeId>,
-    dials: BTreeSet<NodeId>,
+    /// With their beginning.
+    dials: BTreeMap<NodeId, Time>,
+    /// Nodes that have linked to this one since it began to dial them.
+    crossed: BTreeSet<NodeId>,
+    paused: bool,
+    max_links: usize,
     pings: Vec<(LinkId, u64)>,
 }
 
@@ -52,7 +59,10 @@ pub fn run(data: &[u8]) {
         now: START,
         next_link: 1,
         links: BTreeMap::new(),
-        dials: BTreeSet::new(),
+        dials: BTreeMap::new(),
+        crossed: BTreeSet::new(),
+        paused: false,
+        max_links: MAX_LINKS,
         pings: Vec::new(),
     };
     world.topology.remember(START, wall(START), known);
@@ -76,7 +86,7 @@ fn target(number: usize) -> DialTarget {
 impl World {
     fn step(&mut self, op: u8, input: &mut Input<'_>) {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
-        let dials: Vec<NodeId> = self.dials.iter().copied().collect();
+        let dials: Vec<NodeId> = self.dials.keys().copied().collect();
         match op % 14 {
             0 => self.up(input.u8().into(), false),
             1 | 2 => {
@@ -97,6 +107,7 @@ impl World {
             4 => {
                 if let Some(node) = input.pick(&dials) {
                     self.dials.remove(&node);
+                    self.crossed.remove(&node);
                     self.topology.dial_failed(self.now, node);
                 }
             }
@@ -137,7 +148,29 @@ impl World {
                     self.topology.add_seed(self.now, target(input.u8().into()));
                 }
             }
-            _ => self.wait(pause(input)),
+            12 => self.wait(pause(input)),
+            _ => self.set(input),
+        }
+    }
+
+    /// Settings change.
+    fn set(&mut self, input: &mut Input<'_>) {
+        match input.u8() % 3 {
+            0 => {
+                self.paused = input.flag();
+                self.topology.set_paused(self.now, self.paused);
+            }
+            1 => {
+                self.max_links = 1 + input.below(MAX_LINKS);
+                self.topology.set_max_links(self.now, self.max_links);
+            }
+            _ => {
+                let denied =
+                    (0..input.below(4)).map(|_| AccessRule::Node(messages::descriptor(input).identity));
+                let deny = denied.collect();
+                let allow = Vec::new();
+                self.topology.set_access(self.now, Access { allow, deny });
+            }
         }
     }
 
@@ -145,7 +178,12 @@ impl World {
         let peer = fixtures::node(number).descriptor.as_ref().clone();
         let (link, node) = (LinkId(self.next_link), peer.identity);
         self.next_link += 1;
-        self.dials.remove(&node);
+        if dialled {
+            self.dials.remove(&node);
+            self.crossed.remove(&node);
+        } else if self.dials.contains_key(&node) {
+            self.crossed.insert(node);
+        }
         self.links.insert(link, node);
         let wanted = {
             let remote = peer.addresses.first().copied();
@@ -205,10 +243,18 @@ impl World {
                 TopologyOutput::Dial(target) => {
                     assert!(target.node != fixtures::node(ME).secrets.id(), "it dials itself");
                     assert!(!target.addresses.is_empty());
-                    // A peer that comes by itself while it is dialled may ask to be dialled back: then there are two.
-                    self.dials.insert(target.node);
+                    assert!(!self.paused, "a dial by who wants no links");
+                    // A peer that came by itself while it was dialled may ask to be dialled back: then there are two. And a dial that
+                    // shows somebody that it can be dialled is given up without a word.
+                    let (now, node) = (self.now, target.node);
+                    let earlier = self.dials.insert(node, now);
+                    let over = earlier.is_none_or(|at| now.since(at) >= DIAL_TIME);
+                    assert!(over || self.crossed.remove(&node), "two dials of one node");
                 }
-                TopologyOutput::DialLost(node) => drop(self.dials.remove(&node)),
+                TopologyOutput::DialLost(node) => {
+                    self.dials.remove(&node);
+                    self.crossed.remove(&node);
+                }
                 TopologyOutput::Grown => {}
             }
         }
@@ -220,7 +266,7 @@ impl World {
         assert_eq!(reported, self.links, "another view of the links");
         let nodes: BTreeSet<&NodeId> = self.links.values().collect();
         assert_eq!(nodes.len(), self.links.len(), "two links to one node");
-        assert!(self.links.len() <= MAX_LINKS && self.topology.known() <= MAX_KNOWN);
+        assert!(self.links.len() <= self.max_links && self.topology.known() <= MAX_KNOWN);
         assert!(self.dials.len() <= MOST_DIALS);
         for (link, node) in &self.links {
             assert_eq!(
@@ -333,6 +379,13 @@ pub fn seeds() -> Vec<Seed> {
             .u8(9)
             .u8(5)
             .u8(0),
+        knowing("settings", 30)
+            .bytes(&[
+                0, 1, 0, 2, 0, 3, 13, 0, 1, 3, 0, 0, 3, 0, 0, 12, 200, 2, 13, 0, 0, 12, 100, 0,
+            ])
+            .bytes(&[
+                13, 1, 2, 13, 2, 2, 4, 5, 12, 200, 2, 13, 1, 9, 13, 2, 0, 12, 200, 2,
+            ]),
         knowing("entries", 20)
             .u8(11)
             .u8(2)

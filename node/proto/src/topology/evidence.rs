@@ -274,7 +274,7 @@ impl Topology {
             .map(|remote| SocketAddr::new(remote.ip(), port))
             .filter(|address| port != 0 && (allow_private || is_public(address.ip())));
         let link_key = self.directory.find(&node).map(|known| known.descriptor.link_key);
-        let room = self.evidence.dialling.len() < BACK_DIALS && !self.dialling.is_open(&node);
+        let room = self.evidence.dialling.len() < BACK_DIALS && !self.dialling.is_open(&node) && !self.paused;
         let (Some(address), Some(link_key), true) =
             (target, link_key, room && self.evidence.dials.take(now, 1))
         else {
