@@ -4,6 +4,7 @@
 //! they mean something on a machine that is busy with other things too; and what the protocol requires is measured in the same run.
 
 mod circuit_client;
+pub mod far;
 pub mod floor;
 pub mod handshakes;
 pub mod hop;

@@ -295,7 +295,8 @@ pub async fn read(content: Content, size: usize, mut take: impl FnMut(&[u8])) ->
 }
 
 /// A source of one piece.
-fn piece(bytes: Bytes) -> Source {
+#[must_use]
+pub fn piece(bytes: Bytes) -> Source {
     struct Once(Option<Bytes>);
     impl Stream for Once {
         type Item = std::io::Result<Bytes>;

@@ -11,7 +11,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use stats_alloc::StatsAlloc;
 use warren_tests::bench::{
-    floor, handshakes, hop, idle, latency,
+    far, floor, handshakes, hop, idle, latency,
     meter::{self, ALLOCATOR},
     net, open,
     report::Report,
@@ -79,6 +79,8 @@ enum Name {
     Hop,
     /// First byte of small files, over loopback and over slow lines.
     Latency,
+    /// A file in and out over slow lines.
+    Far,
     /// Start and memory of an idle node.
     Idle,
     /// Key exchanges and circuits.
@@ -157,6 +159,9 @@ fn measure(args: &Args) -> anyhow::Result<Report> {
     }
     if wanted(Name::Latency) {
         runtime.block_on(latency::bench(&mut report))?;
+    }
+    if wanted(Name::Far) {
+        runtime.block_on(far::bench(&mut report))?;
     }
     if wanted(Name::Idle) {
         runtime.block_on(idle::bench(&mut report))?;

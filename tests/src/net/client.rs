@@ -45,6 +45,13 @@ impl<A: Aead> Net<A> {
         job
     }
 
+    /// Opens a job for many blocks.
+    pub fn open_bulk_job(&mut self, node: usize) -> JobId {
+        let job = self.nodes[node].jobs.blocks();
+        self.command(node, ClientCommand::OpenJob { job, bulk: true });
+        job
+    }
+
     /// Ends a job.
     pub fn close_job(&mut self, node: usize, job: JobId) {
         self.nodes[node].jobs.close(job);

@@ -1,7 +1,7 @@
 //! Networks of real nodes in memory, on one thread, in simulated time.
 //!
 //! Each node is one real core machine and one real link machine for each neighbour, with the real handshake before it; the
-//! datastore is a map. Lines between nodes have a latency and no other limit. One event loop calls them in turn, and its
+//! datastore is a map. Lines between nodes have a latency and, if wanted, a rate, and no other limit. One event loop calls them in turn, and its
 //! clock jumps from event to event.
 //!
 //! # Invariants
@@ -75,6 +75,8 @@ pub struct Spec {
     pub max_links: usize,
     /// Time that bytes take from one node to another, drawn for each pair.
     pub latency: Range<Duration>,
+    /// Bytes that each line carries in a second, each way; without one, any number at once.
+    pub rate: Option<u32>,
     /// Whether to write down all that each node sees, from its start on. Only nodes of [`crate::watch::Watched`] ciphers
     /// see with their keys.
     pub watched: bool,
@@ -91,6 +93,7 @@ impl Spec {
             spares: 2,
             max_links: 2 * WANTED_LINKS,
             latency: Duration::from_millis(5)..Duration::from_millis(40),
+            rate: None,
             watched: false,
         }
     }
@@ -234,7 +237,9 @@ impl<A: Aead> Net<A> {
         rng.fill_bytes(&mut seed);
         let core = Core::new(self.now, node::wall(self.now), config, seed);
         let own = ChaCha20Rng::from_rng(rng);
-        Node::new(core, Arc::new(secrets), Arc::new(descriptor), self.network, own)
+        let mut node = Node::new(core, Arc::new(secrets), Arc::new(descriptor), self.network, own);
+        node.rate = self.spec.rate;
+        node
     }
 
     /// Simulated time.
@@ -440,7 +445,7 @@ impl<A: Aead> Net<A> {
     fn carry_out(&mut self, index: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Bytes { link, bytes } => self.transmit(link, bytes),
+                Effect::Bytes { link, bytes, takes } => self.transmit(link, bytes, takes),
                 Effect::Hangup { link } => self.hang_up(link),
                 Effect::Dial(target) => self.dial(index, target),
                 Effect::Store(ticket, answer) => {
@@ -454,7 +459,7 @@ impl<A: Aead> Net<A> {
         }
     }
 
-    fn transmit(&mut self, link: LinkId, bytes: BytesMut) {
+    fn transmit(&mut self, link: LinkId, bytes: BytesMut, takes: Duration) {
         let Some(wire) = self.wires.get(&link) else {
             return;
         };
@@ -466,7 +471,7 @@ impl<A: Aead> Net<A> {
             bytes,
         };
         self.schedule
-            .at(self.now + wire.latency, Event::Node(wire.peer, input));
+            .at(self.now + takes + wire.latency, Event::Node(wire.peer, input));
     }
 
     fn hang_up(&mut self, link: LinkId) {

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -39,6 +40,8 @@ use crate::{
 const EPOCH: u64 = 1_900_000_000;
 /// Bytes that a link gives to its line at a time.
 const BATCH: usize = 64 * 1024;
+/// The same where lines have a rate. What is in a socket can no longer be overtaken.
+const SOCKET: usize = 32 * 1024;
 
 pub(super) fn wall(now: Time) -> WallTime {
     WallTime(EPOCH + now.0 / 1_000_000)
@@ -75,8 +78,15 @@ pub(super) enum Input {
 
 /// What a node does to the world.
 pub(super) enum Effect {
-    Bytes { link: LinkId, bytes: BytesMut },
-    Hangup { link: LinkId },
+    /// Bytes that have left after that time.
+    Bytes {
+        link: LinkId,
+        bytes: BytesMut,
+        takes: Duration,
+    },
+    Hangup {
+        link: LinkId,
+    },
     Dial(Box<DialTarget>),
     Store(StoreTicket, StoreAnswer),
     Wake(Machine, Time),
@@ -103,6 +113,8 @@ struct End<A> {
     /// Whom this end dialled.
     dialled: Option<NodeId>,
     up: bool,
+    /// When the line has carried all that it was given.
+    free: Time,
 }
 
 /// A link that is over.
@@ -140,6 +152,8 @@ pub struct Node<A> {
     /// Own circuits that requests were sent through, in order.
     pub(super) asked: Vec<OriginId>,
     pub(super) alive: bool,
+    /// Bytes that a line of this node carries in a second.
+    pub(super) rate: Option<u32>,
 }
 
 enum Todo {
@@ -176,6 +190,7 @@ impl<A: Aead> Node<A> {
             paths: BTreeMap::new(),
             asked: Vec::new(),
             alive: true,
+            rate: None,
         }
     }
 
@@ -236,6 +251,7 @@ impl<A: Aead> Node<A> {
                 phase,
                 dialled: Some(target.node),
                 up: false,
+                free: Time(0),
             },
         );
         self.say(link, out);
@@ -252,6 +268,7 @@ impl<A: Aead> Node<A> {
                 phase,
                 dialled: None,
                 up: false,
+                free: Time(0),
             },
         );
     }
@@ -264,7 +281,8 @@ impl<A: Aead> Node<A> {
         if let Some(transcript) = &mut self.transcript {
             transcript.handshake(link, false, &bytes);
         }
-        self.effects.push(Effect::Bytes { link, bytes });
+        let takes = Duration::ZERO;
+        self.effects.push(Effect::Bytes { link, bytes, takes });
     }
 
     fn bytes(&mut self, now: Time, link: LinkId, bytes: BytesMut) {
@@ -468,11 +486,9 @@ impl<A: Aead> Node<A> {
             }
         }
         for link in std::mem::take(&mut self.touched) {
-            while let Some(bytes) = self.with_link(link, |up| up.poll_transmit(now, BATCH)).flatten() {
-                self.effects.push(Effect::Bytes { link, bytes });
-            }
+            let busy = self.transmit(now, link);
             let due = match self.ends.get(&link).map(|end| &end.phase) {
-                Some(Phase::Link(up)) => up.poll_timeout(),
+                Some(Phase::Link(up)) => up.poll_timeout().into_iter().chain(busy).min(),
                 _ => None,
             };
             self.want(now, Machine::Link(link), due);
@@ -482,6 +498,27 @@ impl<A: Aead> Node<A> {
         for (job, due) in self.jobs.timeouts() {
             self.want(now, Machine::Job(job), Some(due));
         }
+    }
+
+    /// Gives a line what it takes now. Gives the time when it takes more, if that is later.
+    fn transmit(&mut self, now: Time, link: LinkId) -> Option<Time> {
+        let batch = if self.rate.is_some() { SOCKET } else { BATCH };
+        while let Some(free) = self.ends.get(&link).map(|end| end.free) {
+            if free > now {
+                return Some(free);
+            }
+            let bytes = self
+                .with_link(link, |up| up.poll_transmit(now, batch))
+                .flatten()?;
+            let takes = self.rate.map_or(Duration::ZERO, |rate| {
+                Duration::from_secs(bytes.len() as u64) / rate
+            });
+            if let Some(end) = self.ends.get_mut(&link) {
+                end.free = now + takes;
+            }
+            self.effects.push(Effect::Bytes { link, bytes, takes });
+        }
+        None
     }
 
     /// Removes links that are over; whether there were any.

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 use warren_keys::NodeId;
 
 use crate::{
-    client::window::{Rtt, Window},
+    client::{
+        shared::Place,
+        window::{Rtt, Window},
+    },
     ids::{JobId, OpId},
     routing::WAIT_TIME,
     time::Time,
@@ -38,6 +41,8 @@ pub(crate) struct Attempt {
     pub(crate) op: Option<OpId>,
     pub(crate) stage: u8,
     pub(crate) kind: Kind,
+    /// Its place in the window that bulk jobs share, if it has one.
+    pub(crate) place: Option<Place>,
     pub(crate) sent: Time,
     pub(crate) deadline: Time,
     /// The exit has answered that it waits.
@@ -117,7 +122,7 @@ impl Circuit {
         let attempt = self.open.get_mut(&request).filter(|attempt| !attempt.waits)?;
         attempt.waits = true;
         attempt.deadline = now + WAIT_TIME + LONG_TIME;
-        let attempt = *attempt;
+        let (attempt, _) = (*attempt, attempt.place.take());
         self.answered(now, &attempt, false);
         Some(attempt)
     }
@@ -142,7 +147,7 @@ impl Circuit {
     }
 
     /// Enters a request and gives its number, unique among the open ones.
-    pub(crate) fn begin(&mut self, op: OpId, stage: u8, kind: Kind, now: Time) -> u32 {
+    pub(crate) fn begin(&mut self, op: OpId, stage: u8, kind: Kind, place: Option<Place>, now: Time) -> u32 {
         while self.open.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
@@ -161,6 +166,7 @@ impl Circuit {
                 op: Some(op),
                 stage,
                 kind,
+                place,
                 sent: now,
                 deadline,
                 waits: false,

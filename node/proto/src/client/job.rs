@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) build_failures: u32,
     /// Not before then is another circuit built.
     pub(crate) build_after: Time,
+    /// It is among those that take turns.
+    pub(crate) in_turn: bool,
     /// When the circuits' speeds were last compared.
     pub(crate) reviewed: Time,
 }
@@ -44,6 +46,7 @@ impl Job {
             stalled: None,
             build_failures: 0,
             build_after: Time(0),
+            in_turn: false,
             reviewed: now,
         }
     }

@@ -15,6 +15,7 @@ mod job;
 mod op;
 pub mod path;
 pub mod pool;
+mod shared;
 #[cfg(test)]
 mod testing;
 pub mod upload;

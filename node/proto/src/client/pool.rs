@@ -14,6 +14,7 @@
 
 mod staff;
 mod tick;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -33,6 +34,7 @@ use crate::{
         job::{Job, MAX_OPS},
         op::{Ending, Next, Outcome, What},
         path::{PathRules, RelayView},
+        shared::SharedWindow,
         window::Pace,
     },
     core::api::{ClientCommand, ClientEvent},
@@ -131,6 +133,11 @@ pub struct Pool {
     out: VecDeque<PoolOutput>,
     /// Jobs whose circuits or queues have changed.
     dirty: BTreeSet<JobId>,
+    /// What bulk jobs may have open, together: searches, and inserts.
+    fetches: SharedWindow,
+    inserts: SharedWindow,
+    /// Bulk jobs that have something to send, in the order of their turns.
+    turns: VecDeque<JobId>,
     spares_dirty: bool,
     spare_failures: u32,
     spares_after: Time,
@@ -166,6 +173,9 @@ impl Pool {
             avoid: BTreeMap::new(),
             out: VecDeque::new(),
             dirty: BTreeSet::new(),
+            fetches: SharedWindow::of_fetches(),
+            inserts: SharedWindow::of_inserts(),
+            turns: VecDeque::new(),
             spares_dirty: true,
             spare_failures: 0,
             spares_after: Time(0),
@@ -235,7 +245,7 @@ impl Pool {
                     self.dirty.insert(id);
                 }
             }
-            ClientCommand::CloseJob(id) => self.close_job(id),
+            ClientCommand::CloseJob(id) => self.close_job(now, id),
             ClientCommand::Fetch {
                 job,
                 op,
@@ -276,11 +286,15 @@ impl Pool {
         }
     }
 
-    fn close_job(&mut self, id: JobId) {
+    fn close_job(&mut self, now: Time, id: JobId) {
         let Some(job) = self.jobs.remove(&id) else { return };
         self.dirty.remove(&id);
+        self.turns.retain(|each| *each != id);
         for origin in job.circuits {
-            self.circuits.remove(&origin);
+            let circuit = self.circuits.remove(&origin);
+            for attempt in circuit.iter().flat_map(|circuit| circuit.open.values()) {
+                self.vacate(now, attempt, false);
+            }
             self.out.push_back(PoolOutput::Close(origin));
         }
         self.spares_dirty = true;
@@ -347,8 +361,11 @@ impl Pool {
                 }
             }
         }
-        let exit = circuit.exit;
-        let Some(owner) = circuit.owner else { return };
+        let (exit, owner) = (circuit.exit, circuit.owner);
+        let telling = matches!(reply.result, ExitResult::Found(_) | ExitResult::Stored(_))
+            && attempt.kind != Kind::WideFetch;
+        self.vacate(now, &attempt, telling);
+        let Some(owner) = owner else { return };
         self.dirty.insert(owner);
         let Some(op) = attempt.op else { return };
         if matches!(reply.result, ExitResult::Waiting) {
@@ -415,6 +432,9 @@ impl Pool {
         let Some(mut circuit) = self.circuits.remove(&origin) else {
             return;
         };
+        for attempt in circuit.open.values() {
+            self.vacate(now, attempt, false);
+        }
         self.blame(now, &mut circuit, blame);
         let Some(owner) = circuit.owner else {
             if !circuit.ready {
@@ -494,6 +514,7 @@ impl Pool {
             while let Some(id) = self.dirty.pop_first() {
                 self.serve(now, view, id);
             }
+            self.take_turns(now);
             if std::mem::take(&mut self.spares_dirty) {
                 self.keep_spares(now, view);
             }

@@ -1,4 +1,4 @@
-//! Circuits for jobs, and attempts for circuits.
+//! Circuits for jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,21 @@ use warren_keys::NodeId;
 
 use crate::{
     client::{
-        circuit::{Circuit, Kind},
+        circuit::Circuit,
         job::Job,
-        op::{Ending, FIRST_BRANCHES, InFlight, Next, Standing},
+        op::{Ending, Next},
         path::{self, RelayView},
         pool::{EXTRA_CIRCUITS, MAX_CIRCUITS, Pool, PoolOutput},
     },
     descriptor::Descriptor,
     ids::{JobId, OpId, OriginId},
     time::Time,
-    wire::{ExitOp, ExitRequest},
 };
 
 /// A bulk job takes a further circuit for so many open operations.
 const OPS_PER_CIRCUIT: usize = 8;
 /// Waiting attempts with special wishes that are looked at in one go, so that serving a job costs a bounded time.
-const MAX_URGENT_SCAN: usize = 256;
+pub(super) const MAX_URGENT_SCAN: usize = 256;
 /// Further circuits that such wishes may ask for in one go.
 const MAX_WISHES: usize = 4;
 
@@ -45,7 +44,7 @@ impl Pool {
         };
         self.staff(now, view, id, &mut job);
         let ended = self.grant_wishes(now, view, id, &mut job);
-        self.assign(now, &mut job);
+        self.assign(now, id, &mut job);
         self.close_retired(&mut job);
         let stands = job
             .circuits
@@ -318,70 +317,6 @@ impl Pool {
         });
     }
 
-    /// Sends what can be sent, special wishes first.
-    fn assign(&mut self, now: Time, job: &mut Job) {
-        for _ in 0..job.urgent.len().min(MAX_URGENT_SCAN) {
-            let Some(id) = job.urgent.pop_front() else { break };
-            match self.best_circuit(now, job, id) {
-                _ if !job.ops.contains_key(&id) => {}
-                None => job.urgent.push_back(id),
-                Some(origin) => self.send(now, job, id, origin),
-            }
-        }
-        while let Some(id) = job.fresh.front().copied() {
-            if job.ops.contains_key(&id) {
-                let Some(origin) = self.best_circuit(now, job, id) else {
-                    break;
-                };
-                self.send(now, job, id, origin);
-            }
-            job.fresh.pop_front();
-        }
-    }
-
-    fn best_circuit(&self, now: Time, job: &Job, id: OpId) -> Option<OriginId> {
-        let op = job.ops.get(&id)?;
-        let kind = kind_of(&op.request());
-        let circuits = job
-            .circuits
-            .iter()
-            .filter_map(|origin| Some((*origin, self.circuits.get(origin)?)));
-        circuits
-            .filter(|(origin, each)| {
-                each.has_room(now) && !op.spoiled.contains(origin) && !op.refuses(&each.exit)
-            })
-            .min_by_key(|(origin, each)| (each.expected(kind), *origin))
-            .map(|(origin, _)| origin)
-    }
-
-    fn send(&mut self, now: Time, job: &mut Job, id: OpId, origin: OriginId) {
-        if !job.dequeued(id) {
-            return;
-        }
-        let (Some(op), Some(circuit)) = (job.ops.get_mut(&id), self.circuits.get_mut(&origin)) else {
-            return;
-        };
-        let asked = op.request();
-        let request = circuit.begin(id, op.stage(), kind_of(&asked), now);
-        op.in_flight.push(InFlight {
-            origin,
-            request,
-            exit: circuit.exit,
-            sent: now,
-            standing: Standing::No,
-        });
-        op.deadline = op.deadline.or(Some(now + op.time_allowed(now)));
-        let local = circuit.path.is_empty();
-        let request = ExitRequest {
-            id: request,
-            op: asked,
-        };
-        self.out.push_back(match local {
-            true => PoolOutput::LocalExit { origin, request },
-            false => PoolOutput::Send { origin, request },
-        });
-    }
-
     /// Keeps the wanted number of spares, with different exits where there are some.
     pub(super) fn keep_spares<V: RelayView + ?Sized>(&mut self, now: Time, view: &V) {
         if self.rules.hops == 0 || self.spares_after > now {
@@ -409,13 +344,5 @@ impl Pool {
                 break;
             }
         }
-    }
-}
-
-fn kind_of(request: &ExitOp) -> Kind {
-    match request {
-        ExitOp::Insert(_) => Kind::Insert,
-        ExitOp::Fetch { branches, .. } if *branches > FIRST_BRANCHES => Kind::WideFetch,
-        ExitOp::Fetch { .. } => Kind::Fetch,
     }
 }

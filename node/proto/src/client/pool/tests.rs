@@ -2,6 +2,7 @@
 
 mod net;
 mod random;
+mod sharing;
 mod waiting;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -172,10 +172,12 @@ impl Pool {
             };
             let (exit, owner) = (circuit.exit, circuit.owner);
             let dead = circuit.lost(now, &attempt);
+
             if circuit.complain() {
                 let path = circuit.path.clone();
                 self.silent(now, &path);
             }
+            self.vacate(now, &attempt, false);
             if let (Some(owner), Some(op)) = (owner, attempt.op) {
                 self.outcome(
                     now,

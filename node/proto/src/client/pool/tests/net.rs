@@ -60,6 +60,9 @@ pub(super) struct Net {
     pub(super) store: BTreeMap<BlockId, Block>,
     behaviours: BTreeMap<NodeId, Behaviour>,
     pub(super) default_delay: Duration,
+    /// What one request takes of the network, which serves one after the other.
+    pub(super) service: Duration,
+    busy_until: Time,
     /// How long fetches wait.
     pub(super) wait: Duration,
     /// Requests that wait at their exits.
@@ -101,6 +104,8 @@ impl Net {
             store: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             default_delay: Duration::from_millis(50),
+            service: Duration::ZERO,
+            busy_until: Time(0),
             wait: Duration::ZERO,
             waits: BTreeMap::new(),
             lie_first: 0,
@@ -440,8 +445,9 @@ impl Net {
                 }
             },
         };
+        self.busy_until = self.busy_until.max(self.now) + self.service;
         self.at(
-            delay,
+            self.busy_until.since(self.now) + delay,
             Event::Reply(
                 origin,
                 ExitReply {

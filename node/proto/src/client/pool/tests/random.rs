@@ -107,6 +107,9 @@ proptest! {
                 Step::Wait(millis) => net.run_for(Duration::from_millis(millis)),
                 _ => {}
             }
+            let places = net.pool.circuits.values().flat_map(|circuit| circuit.open.values());
+            let places = places.filter(|attempt| attempt.place.is_some()).count();
+            prop_assert_eq!(places, net.pool.fetches.open() + net.pool.inserts.open());
         }
         let last_command = net.now;
         net.run_until_idle();
