@@ -18,7 +18,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use warren_proto::core::api::Pressure;
@@ -31,9 +31,33 @@ const LEAN: usize = 85;
 /// kills the circuits of others.
 const OWN: usize = 50;
 
+/// How often each step was taken since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reclaimed {
+    /// Who had several requests open began to be refused more.
+    pub busy: u64,
+    /// Copies and fetching ahead were given up.
+    pub lean: u64,
+    /// Circuits that were told to end.
+    pub circuits: u64,
+    /// Links that were closed.
+    pub links: u64,
+}
+
+#[derive(Default)]
+struct Steps {
+    busy: AtomicU64,
+    lean: AtomicU64,
+    circuits: AtomicU64,
+    links: AtomicU64,
+    /// The pressure that was last found: 0, 1 or 2.
+    level: AtomicUsize,
+}
+
 /// The account.
 pub(crate) struct Memory {
     limit: usize,
+    steps: Steps,
     links: AtomicUsize,
     core: AtomicUsize,
     transfers: AtomicUsize,
@@ -44,6 +68,7 @@ impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            steps: Steps::default(),
             links: AtomicUsize::new(0),
             core: AtomicUsize::new(0),
             transfers: AtomicUsize::new(0),
@@ -63,12 +88,40 @@ impl Memory {
     /// Steps 1 and 2.
     pub(crate) fn pressure(&self) -> Pressure {
         let used = self.used();
-        if used >= self.share(LEAN) {
-            Pressure::Lean
+        let (pressure, level) = if used >= self.share(LEAN) {
+            (Pressure::Lean, 2)
         } else if used >= self.share(BUSY) {
-            Pressure::Busy
+            (Pressure::Busy, 1)
         } else {
-            Pressure::None
+            (Pressure::None, 0)
+        };
+        let before = self.steps.level.swap(level, Ordering::Relaxed);
+        for (step, count) in [(1, &self.steps.busy), (2, &self.steps.lean)] {
+            if before < step && step <= level {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        pressure
+    }
+
+    /// Step 3 was taken.
+    pub(crate) fn ended_circuit(&self) {
+        self.steps.circuits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Step 4 was taken.
+    pub(crate) fn closed_link(&self) {
+        self.steps.links.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each step was taken.
+    pub(crate) fn reclaimed(&self) -> Reclaimed {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Reclaimed {
+            busy: read(&self.steps.busy),
+            lean: read(&self.steps.lean),
+            circuits: read(&self.steps.circuits),
+            links: read(&self.steps.links),
         }
     }
 
@@ -155,6 +208,8 @@ mod tests {
         );
         memory.link(500, 700);
         assert!(memory.must_reclaim());
+        let reclaimed = memory.reclaimed();
+        assert_eq!((reclaimed.busy, reclaimed.lean), (1, 1), "once for each rise");
         memory.link(700, 0);
         memory.core(2000);
         assert!(!memory.must_reclaim(), "no circuit's death would help");

@@ -53,6 +53,7 @@ use crate::{
 };
 pub use crate::{
     jobs::{Job, JobFactory, MAX_OPS, NodeStopped},
+    memory::Reclaimed,
     net::{
         bandwidth::{
             BandwidthLimits, MonthStatus,
@@ -144,6 +145,8 @@ pub struct NodeStatus {
     pub announced: bool,
     /// Bytes of all data that waits, of the memory allowed.
     pub memory: usize,
+    /// How often which step was taken to get memory back.
+    pub reclaimed: Reclaimed,
     /// What was asked of the datastore.
     pub store: StoreCounts,
     /// How full the datastore is.
@@ -206,6 +209,7 @@ impl NodeHandle {
             addresses: self.net.descriptor().addresses.clone(),
             announced: self.own.is_announced(),
             memory: self.net.memory.used(),
+            reclaimed: self.net.memory.reclaimed(),
             store: self.store.counts(),
             disk: self.store.backend().store().stats(),
             rejections: self.net.gate.rejections(),

@@ -58,6 +58,9 @@ pub struct Status {
     pub queued_bytes: usize,
     /// Bytes of all data that waits in memory, of `limits.memory`.
     pub memory_bytes: usize,
+    /// How often memory was short, and what was given up for it.
+    #[serde(default)]
+    pub reclaimed: Reclaimed,
     /// The store region.
     pub store: Region,
     /// The cache region.
@@ -81,6 +84,19 @@ pub struct Status {
     /// What is wrong with this machine, in words; empty when all is well.
     #[serde(default)]
     pub problems: Vec<String>,
+}
+
+/// How often each step of the order was taken by which memory is taken back (`docs/architecture.md`, "Memory").
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Reclaimed {
+    /// Neighbours and circuits with several requests open began to be refused more.
+    pub busy: u64,
+    /// Copies and fetching ahead were given up.
+    pub lean: u64,
+    /// Circuits that ended.
+    pub circuits: u64,
+    /// Links that were closed.
+    pub links: u64,
 }
 
 /// What a node offers to others.
@@ -192,6 +208,12 @@ impl Overview {
             jobs: status.jobs,
             queued_bytes: status.queued,
             memory_bytes: status.memory,
+            reclaimed: Reclaimed {
+                busy: status.reclaimed.busy,
+                lean: status.reclaimed.lean,
+                circuits: status.reclaimed.circuits,
+                links: status.reclaimed.links,
+            },
             store: region(status.disk.store),
             cache: region(status.disk.cache),
             services: Offered {

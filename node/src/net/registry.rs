@@ -273,13 +273,15 @@ impl Registry {
         match oldest {
             Some(link) if link.oldest.load(Ordering::Relaxed) != NEVER => {
                 if !link.shed.swap(true, Ordering::AcqRel) {
+                    self.memory.ended_circuit();
                     link.inbox.nudge();
                 }
             }
             _ => {
                 let queued = |link: &Arc<LinkHandle>| link.queued.load(Ordering::Relaxed);
                 let fullest = links.by_id.values().max_by_key(|link| queued(link));
-                if let Some(link) = fullest.filter(|link| queued(link) > 0) {
+                if let Some(link) = fullest.filter(|link| queued(link) > 0 && !link.inbox.is_closed()) {
+                    self.memory.closed_link();
                     link.inbox.close();
                 }
             }
@@ -510,6 +512,8 @@ mod tests {
         );
         registry.account(&small, 20, None);
         assert!(large.inbox().is_closed() && !small.inbox().is_closed());
+        let reclaimed = registry.memory.reclaimed();
+        assert_eq!((reclaimed.circuits, reclaimed.links), (1, 1));
         registry.remove(&large);
         assert_eq!(registry.queued(), 20);
     }

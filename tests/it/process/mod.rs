@@ -7,6 +7,7 @@ mod disk;
 mod edge;
 mod kill;
 mod liar;
+mod limits;
 mod probe;
 mod sizes;
 mod survive;

@@ -34,7 +34,7 @@ const PIECE: usize = 64 << 10;
 const BRANCHES: u8 = 1;
 
 /// One client, on one link.
-pub(super) struct CircuitClient {
+pub struct CircuitClient {
     stream: TcpStream,
     link: Link<RingAead>,
     begun: Instant,
@@ -55,7 +55,7 @@ impl CircuitClient {
     ///
     /// # Errors
     /// When the node does not answer as one.
-    pub(super) fn dial(network: Network, node: &NodeReference, seed: u64) -> anyhow::Result<Self> {
+    pub fn dial(network: Network, node: &NodeReference, seed: u64) -> anyhow::Result<Self> {
         let Host::Ip(ip) = node.host else {
             bail!("a node of a benchmark has an address, not a name")
         };
@@ -102,7 +102,7 @@ impl CircuitClient {
     ///
     /// # Errors
     /// Never, after [`CircuitClient::dial`].
-    pub(super) fn peer(&self) -> anyhow::Result<&Descriptor> {
+    pub fn peer(&self) -> anyhow::Result<&Descriptor> {
         self.peer.as_ref().context("not introduced")
     }
 
@@ -110,7 +110,7 @@ impl CircuitClient {
     ///
     /// # Errors
     /// When one does not.
-    pub(super) fn open(&mut self, path: &[&Descriptor], count: u64) -> anyhow::Result<()> {
+    pub fn open(&mut self, path: &[&Descriptor], count: u64) -> anyhow::Result<()> {
         for _ in 0..count {
             let origin = OriginId(self.opened);
             let path = path.iter().copied().cloned().collect();
@@ -125,7 +125,7 @@ impl CircuitClient {
     ///
     /// # Errors
     /// When one does not come.
-    pub(super) fn ask(&mut self, block: BlockId, circuits: u64) -> anyhow::Result<()> {
+    pub fn ask(&mut self, block: BlockId, circuits: u64) -> anyhow::Result<()> {
         for number in self.opened.saturating_sub(circuits)..self.opened {
             let op = ExitOp::Fetch {
                 block,
@@ -139,6 +139,31 @@ impl CircuitClient {
                 .command(self.now(), LinkCommand::OriginSend { origin, request });
         }
         self.drive(|client| client.answered == client.asked)
+    }
+
+    /// Asks for a block `each` times through each of the last `circuits` circuits, and takes nothing in.
+    ///
+    /// # Errors
+    /// When the node does not listen.
+    pub fn ask_and_not_listen(&mut self, block: BlockId, circuits: u64, each: u32) -> anyhow::Result<()> {
+        for number in self.opened.saturating_sub(circuits)..self.opened {
+            for _ in 0..each {
+                let op = ExitOp::Fetch {
+                    block,
+                    branches: BRANCHES,
+                    wait: false,
+                };
+                let request = ExitRequest { id: self.asked, op };
+                self.asked += 1;
+                let origin = OriginId(number);
+                self.link
+                    .command(self.now(), LinkCommand::OriginSend { origin, request });
+            }
+        }
+        while let Some(records) = self.link.poll_transmit(self.now(), PIECE) {
+            self.stream.write_all(&records)?;
+        }
+        Ok(())
     }
 
     fn now(&self) -> Time {

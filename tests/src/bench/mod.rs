@@ -3,7 +3,7 @@
 //! Each is a function that adds figures to a [`Report`](report::Report). Figures are processor time where they can be, so that
 //! they mean something on a machine that is busy with other things too; and what the protocol requires is measured in the same run.
 
-mod circuit_client;
+pub mod circuit_client;
 pub mod far;
 pub mod floor;
 pub mod handshakes;

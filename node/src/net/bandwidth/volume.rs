@@ -15,8 +15,8 @@ const LEN: usize = 1 + 4 + 8 + 8;
 const RESERVE: u64 = 20;
 
 /// Least limit for a month, bytes. 32 idle links alone come to some 4 GiB a month (a padded record for each ping, answer and word of
-/// gossip), so this is for a node that runs for hours only.
-pub const MIN_MONTHLY: u64 = 1 << 30;
+/// gossip), so this lasts a node that does nothing for half a day.
+pub const MIN_MONTHLY: u64 = 64 << 20;
 
 /// A calendar month of UTC: months since January of the year 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
