@@ -116,7 +116,7 @@ enum Finding {
 }
 
 impl Store {
-    /// Stores a block.
+    /// Stores a block. One that is wanted in the store region and lies in the cache moves: its slot in the cache is emptied.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::is_disk_full`] among them. The block is then not stored, and what was there before stays.
@@ -133,6 +133,7 @@ impl Store {
             .try_into()
             .map_err(|_| Error::Config("a block of another size".into()))?;
         let placement = self.placer.place(&id);
+        let mut cached = None;
         let claim = loop {
             match self.index.claim_for(placement, region, self.location, &ruled_out) {
                 Claimed::Slot(claim) => break claim,
@@ -149,7 +150,8 @@ impl Store {
                         if found_in == Region::Store || found_in == region {
                             return Ok(Put::AlreadyStored);
                         }
-                        // In the cache and wanted in the store: the cached copy ages out.
+                        // In the cache and wanted in the store.
+                        cached = Some((slot, entry));
                         ruled_out.push((found_in, slot));
                     }
                     Fetched::Block(_alike) => ruled_out.push((found_in, slot)),
@@ -159,6 +161,13 @@ impl Store {
             }
         };
         self.write(claim, id, placement.tag, bytes)?;
+        // Each lookup would count as use of the cached copy too, and keep it from ageing out.
+        if let Some((slot, entry)) = cached
+            && let Some(claim) = self.index.claim_if(Region::Cache, slot, entry)
+        {
+            // The block is stored, whatever comes of this; a copy that cannot be erased stays in the cache.
+            self.erase(claim).ok();
+        }
         Ok(Put::Stored)
     }
 

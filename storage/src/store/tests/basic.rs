@@ -347,6 +347,22 @@ fn a_demoted_block_is_in_the_cache_and_nowhere_else() {
     assert_eq!(store.get(&a).unwrap(), Some((content(1), Region::Cache)));
 }
 
+#[test]
+fn a_cached_block_that_is_to_be_kept_moves_to_the_store() {
+    let memory = Memory::new();
+    let store = open(memory.clone());
+    let id = content(1).id();
+    store.put(&content(1), Region::Cache).unwrap();
+    assert_eq!(store.put(&content(1), Region::Store).unwrap(), Put::Stored);
+    let used = |store: &Store| (store.occupied(Region::Store), store.occupied(Region::Cache));
+    assert_eq!(used(&store), (1, 0));
+    assert_eq!(store.get(&id).unwrap(), Some((content(1), Region::Store)));
+    drop(store);
+    let store = open(memory);
+    assert_eq!(used(&store), (1, 0));
+    assert!(store.remove(&id).unwrap() && store.get(&id).unwrap().is_none());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
 
