@@ -5,7 +5,7 @@
 //! spares is gossip and dialling; scenarios at the core level show that the nodes come to such links by themselves.
 
 use warren_keys::Location;
-use warren_proto::topology::long_part;
+use warren_proto::topology::{LONG_CHOICE, long_part};
 
 use super::{draw::Draw, scenario::NetworkSpec};
 
@@ -165,27 +165,37 @@ impl Plan {
                 } else {
                     here.as_u64().wrapping_sub(reach)
                 };
-                if let Some(other) = self.candidate(node, side, (above, most), Location::new(point)) {
+                let point = Location::new(point);
+                if let Some(other) = self.candidate(node, side, (above, most), point, draw) {
                     self.link(node, other);
                 }
             }
         }
     }
 
-    /// The node nearest to a point among those of the part, which is all that the rule asks for.
-    fn candidate(&self, node: usize, side: usize, part: (u64, u64), point: Location) -> Option<usize> {
+    /// One of the nodes nearest to a point among those of the part (`protocol §7.7`).
+    fn candidate(
+        &self,
+        node: usize,
+        side: usize,
+        part: (u64, u64),
+        point: Location,
+        draw: &mut Draw,
+    ) -> Option<usize> {
         let count = self.places.len();
         let at = self.places.partition_point(|place| *place < point);
         let fits = |other: usize| {
             let reach = self.reach(node, other, side);
             other != node && reach > part.0 && reach <= part.1
         };
-        let (after, before) = (at % count, (at + count - 1) % count);
-        let distance = |other: usize| self.places[other].distance(point);
-        [after, before]
-            .into_iter()
+        let mut near: Vec<usize> = (0..LONG_CHOICE.min(count))
+            .flat_map(|step| [(at + step) % count, (at + count - 1 - step) % count])
             .filter(|other| fits(*other))
-            .min_by_key(|other| distance(*other))
+            .collect();
+        near.sort_by_key(|other| self.places[*other].distance(point));
+        near.dedup();
+        near.truncate(LONG_CHOICE);
+        (!near.is_empty()).then(|| near[draw.below(near.len())])
     }
 
     fn reach(&self, from: usize, to: usize, side: usize) -> u64 {

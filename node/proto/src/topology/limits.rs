@@ -7,6 +7,9 @@ pub const NEAR_PER_SIDE: usize = 4;
 /// Long links on each side, one for each equal part of the logarithmic distance: with 8 near ones 32 links, at which the
 /// simulated mean path is 4.8 hops in 10,000 nodes.
 pub const LONG_PER_SIDE: usize = 12;
+/// A long link leads to one of so many nodes nearest to a random point, any of them alike. With the nearest alone a node before a wide
+/// gap is linked with by so many more that it carries three times what others do, and every hot key near it.
+pub const LONG_CHOICE: usize = 8;
 /// Links that a node with the default settings tries to have, as far as the network has nodes.
 pub const WANTED_LINKS: usize = 2 * (NEAR_PER_SIDE + LONG_PER_SIDE);
 /// Links that a node has at most unless it is set otherwise: those it wants, as many that others want, and as many again for

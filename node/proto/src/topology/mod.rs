@@ -50,7 +50,7 @@ pub use self::{
     access::{Access, AccessRule, AddressRange, AddressRangeError},
     addresses::is_public,
     evidence::Reachability,
-    limits::{LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
+    limits::{LONG_CHOICE, LONG_PER_SIDE, MAX_KNOWN, MAX_LINKS, NEAR_PER_SIDE, WANTED_LINKS},
     ring::long_part,
 };
 use self::{

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use warren_keys::{Location, NodeId};
 
-use super::directory::{Directory, Entry};
+use super::{
+    directory::{Directory, Entry},
+    limits::LONG_CHOICE,
+};
 use crate::{
     descriptor::Descriptor,
     random::{below, sample},
@@ -113,11 +116,14 @@ pub(super) fn plan(
                 },
             );
             let within = |entry: &&Entry| inside(entry.descriptor.location());
-            let candidate = directory
-                .nearest(target)
-                .take_while(within)
-                .chain(directory.clockwise(edge).take_while(within))
-                .find(|entry| usable(entry));
+            let nearest = directory.nearest(target).take_while(within);
+            let choice: Vec<&Entry> = nearest.filter(|entry| usable(entry)).take(LONG_CHOICE).collect();
+            let candidate = if choice.is_empty() {
+                let mut part = directory.clockwise(edge).take_while(within);
+                part.find(|entry| usable(entry))
+            } else {
+                choice.get(below(rng, choice.len())).copied()
+            };
             match candidate {
                 Some(entry) => plan.miss(&entry.descriptor),
                 None if from < to => plan.empty.push(target),
@@ -264,6 +270,42 @@ mod tests {
         let usable = |entry: &Entry| entry.descriptor.identity != gone;
         let third = plan(here, SHAPE, &directory, &linked, usable, true, &mut rng);
         assert!(third.missing.iter().all(|node| node.identity != gone));
+    }
+
+    #[test]
+    fn no_node_is_chosen_much_more_often_than_others() {
+        let (directory, all) = directory(300);
+        let here = all[0].location();
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let mut chosen: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for _ in 0..1000 {
+            let plan = plan(
+                here,
+                SHAPE,
+                &directory,
+                &BTreeMap::new(),
+                |_| true,
+                false,
+                &mut rng,
+            );
+            for node in plan.missing {
+                *chosen.entry(node.identity).or_default() += 1;
+            }
+        }
+        // The widest part of one side, which has the most nodes and so the widest gaps.
+        let (from, _) = long_part(FARTHEST / 256, LONG_PER_SIDE - 1, LONG_PER_SIDE);
+        let wide = all.iter().filter(|node| {
+            here.clockwise(node.location()) > from && here.clockwise(node.location()) < FARTHEST
+        });
+        let counts: Vec<usize> = wide
+            .map(|node| chosen.get(&node.identity).copied().unwrap_or(0))
+            .collect();
+        let mean = counts.iter().sum::<usize>() / counts.len();
+        let most = counts.iter().max().copied().unwrap_or(0);
+        assert!(
+            counts.len() > 30 && most < mean * 5 / 2,
+            "{most} of {mean}: {counts:?}"
+        );
     }
 
     #[test]
