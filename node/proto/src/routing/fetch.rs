@@ -97,9 +97,11 @@ impl Timed for Search {
     }
 }
 
-/// What a neighbour gets of `left` branches: all but one, which this node keeps to try another way.
-fn share(left: u8) -> u8 {
-    left.saturating_sub(1).max(1)
+/// What a neighbour gets of `left` branches: all but one, which this node keeps to try another way. Where the search begins,
+/// half of them are kept: nobody before it could try another way round a first neighbour that uses up all that it gets.
+fn share(left: u8, begins: bool) -> u8 {
+    let kept = if begins { left / 2 } else { 1 };
+    left.saturating_sub(kept.max(1)).max(1)
 }
 
 impl Router {
@@ -270,7 +272,7 @@ impl Router {
             self.exhausted(now, id, search);
             return;
         };
-        let given = share(search.left);
+        let given = share(search.left, !matches!(search.ask.asker, Asker::Link(_)));
         let htl = width.htl - 1;
         search.tried.push(link);
         search.step = Step::Waiting {

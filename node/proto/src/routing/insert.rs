@@ -1,14 +1,15 @@
 //! The way of a block to the node nearest to its key (protocol §7.4).
 //!
-//! Greedy and strict: a node passes the block only to neighbours that are nearer to the key than itself, nearest first.
-//! Where there is none, the block has reached its sink (see `sink`). An insert goes on when whoever sent it goes away,
+//! Greedy and strict: a node passes the block only to neighbours that are nearer to its aim than itself, nearest first.
+//! Where there is none, the block has reached its sink (see `sink`). The aim lies beside the key, on this side or that by the
+//! insert's number, so that two inserts of a block end at different sinks, of which one may lie (decision 0010). An insert goes on when whoever sent it goes away,
 //! because a client that leaves early must not leave half an insert behind.
 
 use warren_keys::{Block, BlockKind, Location};
 
 use super::{
     Asker, End, Offence, Router,
-    limits::{MAX_TRIES, REPLICAS, USEFUL_WAIT},
+    limits::{AIM_FROM, AIM_REACH, MAX_TRIES, REPLICAS, USEFUL_WAIT},
     sink::Sink,
     table::Timed,
 };
@@ -96,9 +97,12 @@ impl Router {
             self.become_sink(now, id, insert);
             return;
         }
-        let choice = self.neighbours.choose(now, key, Some(distance), |link| {
-            insert.asker.is_link(link) || insert.tried.contains(&link)
-        });
+        let aim = self.aim(id, key);
+        let choice = self
+            .neighbours
+            .choose(now, aim, Some(self.me.distance(aim)), |link| {
+                insert.asker.is_link(link) || insert.tried.contains(&link)
+            });
         let Some(link) = choice.link else {
             // All nearer nodes are overloaded. If they alone are the ones that should hold it, the asker waits its turn;
             // if this node is among the nearest too, it serves as well as they.
@@ -126,6 +130,19 @@ impl Router {
             },
         );
         self.inserts.put(id, insert);
+    }
+
+    /// The point that an insert goes to: the number, random and the same along the whole path, says on which side of the key and
+    /// how far from it, as a share of how far this node's own nearest neighbours are.
+    fn aim(&self, id: RequestId, key: Location) -> Location {
+        let reach = self.neighbours.reach(self.me, AIM_REACH, AIM_FROM).unwrap_or(0);
+        let share = u128::from(reach) * u128::from(id.0 >> 1);
+        let beside = u64::try_from(share >> 63).unwrap_or(0);
+        Location::new(if id.0 & 1 == 0 {
+            key.as_u64().wrapping_add(beside)
+        } else {
+            key.as_u64().wrapping_sub(beside)
+        })
     }
 
     pub(super) fn stored(&mut self, now: Time, from: LinkId, id: RequestId, copies: u8) {

@@ -17,6 +17,13 @@ pub const REPLICAS: usize = 4;
 /// from ours by a few nodes in flux, but not by more; a higher rank would let one peer fill the store with keys of its choice.
 pub(super) const REPLICA_RANK: usize = 8;
 
+/// An insert aims beside its key, by up to the distance of this node's so-manieth nearest storing neighbour. Two a side: what is
+/// aimed so ends at one of the nodes that shall hold the block anyway (decision 0010).
+pub(super) const AIM_REACH: usize = 4;
+/// With fewer storing neighbours an insert aims at the key itself: where everybody is linked with everybody, and five of few
+/// hold a block, there is nothing to spread.
+pub(super) const AIM_FROM: usize = 16;
+
 /// Time after which an unanswered datastore question counts as "not here". A disk answers in milliseconds.
 pub(super) const LOOKUP_WAIT: Duration = Duration::from_secs(2);
 /// Time that a block may take to become durable here.

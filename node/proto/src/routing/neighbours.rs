@@ -101,6 +101,21 @@ impl Neighbours {
         stores.into_iter().map(|(_, link)| link).collect()
     }
 
+    /// Distance of the `rank`-th nearest neighbour that keeps blocks; nothing with fewer than `least` of them.
+    pub(super) fn reach(&self, here: Location, rank: usize, least: usize) -> Option<u64> {
+        let mut stores: Vec<u64> = self
+            .by_link
+            .values()
+            .filter(|neighbour| neighbour.stores)
+            .map(|neighbour| neighbour.location.distance(here))
+            .collect();
+        if stores.len() < least.max(rank) {
+            return None;
+        }
+        let (_, reach, _) = stores.select_nth_unstable(rank.checked_sub(1)?);
+        Some(*reach)
+    }
+
     /// How many neighbours that keep blocks are nearer to `key` than `distance`.
     pub(super) fn stores_within(&self, key: Location, distance: u64) -> usize {
         self.by_link
@@ -176,5 +191,11 @@ mod tests {
             [LinkId(0), LinkId(2)]
         );
         assert_eq!(neighbours.stores_within(Location::new(0), 101), 2);
+        let reach = |rank, least| neighbours.reach(Location::new(90), rank, least);
+        assert_eq!(
+            (reach(1, 3), reach(2, 3), reach(3, 3)),
+            (Some(10), Some(91), Some(210))
+        );
+        assert_eq!((reach(1, 4), reach(4, 0), reach(0, 0)), (None, None, None));
     }
 }

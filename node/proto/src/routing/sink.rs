@@ -117,7 +117,10 @@ impl Router {
 
     fn push(&mut self, now: Time, id: RequestId, mut insert: Insert, copies: u8, busy: bool) {
         let end = now + REPLICA_WAIT;
-        let nearest = self.neighbours.nearest_stores(insert.location(), REPLICAS);
+        let key = insert.location();
+        let outside = self.neighbours.stores_within(key, self.me.distance(key)) > REPLICAS;
+        let count = REPLICAS + usize::from(outside);
+        let nearest = self.neighbours.nearest_stores(key, count);
         self.send_copies(id, &insert.block, &nearest);
         insert.step = Step::Sink(Sink::Pushing(Push {
             awaited: nearest,

@@ -52,6 +52,24 @@ fn each_kind_of_bad_neighbour_is_gone_round() {
 }
 
 #[test]
+fn a_first_neighbour_that_lies_uses_up_half_of_a_wide_search() {
+    let mut network = Network::new(6, 1);
+    let order = network.nearest(missing(1).key, 6);
+    let (exit, liar) = (order[5], order[0]);
+    for other in &order[..5] {
+        network.link(exit, *other);
+    }
+    network.conduct[liar] = Conduct::Liar;
+    // Eight branches: four for the liar, who says that all are used up; then two, one and one for the next three.
+    assert!(matches!(
+        network.fetch_now(exit, missing(1), MAX_BRANCHES),
+        ExitResult::NotFound
+    ));
+    let asked = order.iter().filter(|node| network.load[**node] > 0);
+    assert_eq!(asked.count(), 5);
+}
+
+#[test]
 fn silence_of_all_is_not_taken_for_not_found() {
     let mut network = Network::new(3, 1);
     network.link(0, 1);

@@ -28,7 +28,7 @@ fn someone(network: &mut Network) -> usize {
 
 #[test]
 fn blocks_land_on_the_five_nearest_nodes() {
-    let (mut network, mut copies) = (Network::ring(NODES, 1), 0);
+    let (mut network, mut copies, mut placed) = (Network::ring(NODES, 1), 0, 0);
     for number in 0..60 {
         let at = someone(&mut network);
         let block = block(number);
@@ -38,13 +38,51 @@ fn blocks_land_on_the_five_nearest_nodes() {
         ));
         let holders = network.holders(block.id(), Shelf::Store);
         let nearest = network.nearest(block.key(), 5);
-        assert!(nearest.iter().all(|node| holders.contains(node)));
+        assert!(nearest[..2].iter().all(|node| holders.contains(node)));
+        placed += nearest.iter().filter(|node| holders.contains(node)).count();
         copies += holders.len();
         assert!(network.holders(block.id(), Shelf::Cache).is_empty());
     }
+    // A sink on one side of the key need not be linked with the last of the five on the other.
+    assert!(placed >= 295, "{placed} of 300 places");
     // The others are nodes near the key that the insert came by.
     assert!(copies <= 60 * 6, "{copies} copies of 60 blocks");
     network.assert_idle();
+}
+
+#[test]
+fn inserts_of_one_block_end_at_different_nodes_near_it() {
+    let mut network = Network::ring(NODES, 6);
+    let block = block(1);
+    let nearest = network.nearest(block.key(), 8);
+    for _ in 0..60 {
+        let at = someone(&mut network);
+        network.insert_now(at, block.clone());
+    }
+    let sinks = |node: usize| network.routers[node].stats().sinks;
+    let ended: Vec<u64> = nearest.iter().map(|node| sinks(*node)).collect();
+    assert_eq!(ended.iter().sum::<u64>(), 60, "{ended:?}");
+    assert!(
+        ended.iter().all(|count| *count < 40) && ended[5..].iter().sum::<u64>() < 10,
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn of_two_inserts_one_gets_past_a_liar_that_is_nearest() {
+    let (mut network, mut held) = (Network::ring(NODES, 7), [0, 0]);
+    for number in 0..40 {
+        let liar = network.nearest(block(number).key(), 1)[0];
+        network.conduct[liar] = Conduct::Liar;
+        for held in &mut held {
+            let at = someone(&mut network);
+            network.insert_now(at, block(number));
+            let holders = network.holders(block(number).id(), Shelf::Store);
+            *held += usize::from(holders.iter().any(|node| *node != liar));
+        }
+        network.conduct[liar] = Conduct::Honest;
+    }
+    assert!(held[0] >= 28 && held[1] >= 36, "{held:?} of 40 held");
 }
 
 #[test]
