@@ -28,6 +28,7 @@ fn the_same_seed_gives_the_same_run() {
         "crowd = { within_s = 3.0, settle_s = 10 }",
         "joined = { seeds = 2, rate = 20.0, settle_s = 10, blocks = 5 }",
         "anonymity = { fractions = [0.1], hops = [0, 3], circuits = 3, clients = 2, draws = 3 }",
+        "latency = { droppers = 0.1, clients = 2, pages = 2, blocks = 2 }",
     ] {
         let sections = format!("{line}{experiment}\n");
         let one = network(60, 1, &sections);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use warren_tests::sim::run;
+use warren_tests::sim::{report::Spread, run};
 
 /// Simulates networks of thousands of nodes and compares what comes of it with the targets.
 ///
@@ -26,6 +26,12 @@ struct Args {
     /// This many nodes instead of the scenario's own number.
     #[arg(long)]
     nodes: Option<usize>,
+    /// This seed instead of the scenario's own.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Runs each scenario with so many seeds, the next numbers one after the other, and says how the targets' figures vary.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
     /// Prints one JSON value: a report for each scenario.
     #[arg(long)]
     json: bool,
@@ -59,12 +65,18 @@ fn run(args: Args) -> anyhow::Result<bool> {
     }
     let mut reports = Vec::new();
     for name in &names {
-        let mut report = run::run(name, args.nodes)?;
-        run::write_charts(&mut report, &args.plots)?;
-        if !args.json {
-            writeln!(out, "{report}")?;
+        let first = reports.len();
+        for turn in 0..args.seeds.max(1) {
+            let mut report = run::run(name, args.nodes, args.seed, turn)?;
+            run::write_charts(&mut report, &args.plots)?;
+            if !args.json {
+                writeln!(out, "{report}")?;
+            }
+            reports.push(report);
         }
-        reports.push(report);
+        if !args.json && args.seeds > 1 {
+            writeln!(out, "{}", Spread(&reports[first..]))?;
+        }
     }
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&reports)?)?;

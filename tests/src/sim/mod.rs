@@ -10,7 +10,7 @@
 //! | [`Level`] | real | simple |
 //! | --- | --- | --- |
 //! | routing ([`routers`]) | `Router` | links by the ring rule, datastores as sets of names |
-//! | routing ([`anonymity`]) | `Router`, the client's `Pool` | circuits as lists of nodes |
+//! | routing ([`anonymity`], [`latency`]) | `Router`, the client's `Pool` | circuits as lists of nodes |
 //! | repair ([`churn`]) | `Router`, `Repair` | links by the ring rule as nodes come and go |
 //! | core ([`cores`]) | `Core`: router, topology, repair, pool | link machines in a few lines, circuits without hops |
 //!
@@ -25,6 +25,8 @@ pub mod chart;
 pub mod churn;
 pub mod cores;
 pub mod draw;
+pub mod known;
+pub mod latency;
 pub mod line;
 pub mod report;
 pub mod ring;

@@ -109,6 +109,36 @@ impl fmt::Display for Report {
     }
 }
 
+/// One scenario with several seeds: how the figures of its targets vary.
+pub struct Spread<'a>(pub &'a [Report]);
+
+impl fmt::Display for Spread<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(first), count) = (self.0.first(), self.0.len()) else {
+            return Ok(());
+        };
+        writeln!(f, "{} with {count} seeds", first.scenario)?;
+        for (place, target) in first.targets.iter().enumerate() {
+            let all = self.0.iter().filter_map(|report| report.targets.get(place));
+            let measured: Vec<f64> = all.clone().map(|target| target.measured).collect();
+            let mean = measured.iter().sum::<f64>() / count as f64;
+            let least = measured.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = measured.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            writeln!(
+                f,
+                "  {}: {} ({} to {}), target {}, met by {} of {count}",
+                target.name,
+                short(mean),
+                short(least),
+                short(most),
+                target.target,
+                all.filter(|target| target.met).count()
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// A number with as many digits as mean something.
 pub(super) fn short(value: f64) -> String {
     let size = value.abs();
@@ -127,7 +157,35 @@ pub(super) fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::short;
+    use super::*;
+
+    #[test]
+    fn a_spread_names_mean_and_ends() {
+        let report = |measured: f64| Report {
+            scenario: "name".into(),
+            about: String::new(),
+            level: "routing",
+            nodes: 1,
+            seed: 1,
+            trace: String::new(),
+            seconds: 0.0,
+            peak_mib: 0,
+            figures: BTreeMap::new(),
+            notes: Vec::new(),
+            plots: Vec::new(),
+            charts: Vec::new(),
+            targets: vec![Target {
+                name: "found".into(),
+                measured,
+                target: "at least 0.5".into(),
+                met: measured >= 0.5,
+            }],
+        };
+        let text = Spread(&[report(0.25), report(1.0)]).to_string();
+        let line = "found: 0.62500 (0.25000 to 1), target at least 0.5, met by 1 of 2";
+        assert!(text.contains(line), "{text}");
+        assert_eq!(Spread(&[]).to_string(), "");
+    }
 
     #[test]
     fn numbers_keep_what_means_something() {

@@ -13,6 +13,7 @@ use super::{
     anonymity::anonymity,
     churn::month::churn,
     cores::join::{crowd, joined},
+    latency::latency,
     report::{Findings, Report, Target},
     routers::{faulty, file, hot, lookup, sybil},
     scenario::{Experiment, Scenario, TargetSpec, line_of},
@@ -43,11 +44,12 @@ pub fn names() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs the scenario that is named so, or whose file this is. `nodes` takes the place of its number of nodes.
+/// Runs the scenario that is named so, or whose file this is. `nodes` and `seed` take the place of its own; `turn` is added to
+/// the seed.
 ///
 /// # Errors
 /// There is no such scenario, or it is not valid: with file and line.
-pub fn run(name: &str, nodes: Option<usize>) -> anyhow::Result<Report> {
+pub fn run(name: &str, nodes: Option<usize>, seed: Option<u64>, turn: u64) -> anyhow::Result<Report> {
     let path = if Path::new(name).extension().is_some() {
         PathBuf::from(name)
     } else {
@@ -58,6 +60,7 @@ pub fn run(name: &str, nodes: Option<usize>) -> anyhow::Result<Report> {
     }
     let mut scenario = Scenario::load(&path)?;
     scenario.nodes = nodes.unwrap_or(scenario.nodes);
+    scenario.seed = seed.unwrap_or(scenario.seed).wrapping_add(turn);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let text = fs::read_to_string(&path)?;
     let place = |offset| format!("{} line {}", path.display(), line_of(&text, offset));
@@ -102,6 +105,7 @@ fn experiment(scenario: &Scenario) -> anyhow::Result<(Level, Findings)> {
         Experiment::Hot(spec) => (Level::Routing, hot::hot(&spec, network, nodes, seed)),
         Experiment::Sybil(spec) => (Level::Routing, sybil::sybil(&spec, network, nodes, seed)),
         Experiment::Anonymity(spec) => (Level::Routing, anonymity(&spec, network, nodes, seed)),
+        Experiment::Latency(spec) => (Level::Routing, latency(&spec, network, nodes, seed)),
         Experiment::Churn(spec) => (Level::Repair, churn(&spec, network, nodes, seed)),
         Experiment::Joined(spec) => (Level::Core, joined(&spec, network, nodes, seed)),
         Experiment::Crowd(spec) => (Level::Core, crowd(&spec, network, nodes, seed)),

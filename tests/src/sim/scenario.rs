@@ -36,6 +36,7 @@ pub struct Scenario {
     joined: Option<Joined>,
     crowd: Option<Crowd>,
     churn: Option<Churn>,
+    latency: Option<Latency>,
 }
 
 /// Links and lines of the network.
@@ -112,7 +113,7 @@ pub struct Missing {
 pub enum Swallow {
     /// They are honest until all is inserted. The copies that they hold are lost then.
     Never,
-    /// Where they would have to keep the block they say that they do and do not. Those that never answer drop it anywhere.
+    /// What they would have to keep or to push they say that they do and do not. Those that never answer drop it anywhere.
     Sink,
     /// Wherever an insert meets one it ends, "stored on five nodes".
     Path,
@@ -237,6 +238,20 @@ pub struct Churn {
     pub fetches_per_hour: usize,
 }
 
+/// Clients read pages while some nodes never answer; with hedging and without.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Share of the nodes that never answer.
+    pub droppers: f64,
+    /// Number of clients, one after another.
+    pub clients: usize,
+    /// Pages that each of them reads.
+    pub pages: usize,
+    /// Blocks of a page, fetched at once.
+    pub blocks: usize,
+}
+
 /// The one thing that a scenario does.
 #[derive(Clone, Debug)]
 pub enum Experiment {
@@ -260,6 +275,8 @@ pub enum Experiment {
     Crowd(Crowd),
     /// See [`Churn`].
     Churn(Churn),
+    /// See [`Latency`].
+    Latency(Latency),
 }
 
 fn default_rate() -> f64 {
@@ -311,6 +328,7 @@ impl Scenario {
             self.joined.clone().map(Experiment::Joined),
             self.crowd.clone().map(Experiment::Crowd),
             self.churn.clone().map(Experiment::Churn),
+            self.latency.clone().map(Experiment::Latency),
         ];
         let mut named = all.into_iter().flatten();
         match (named.next(), named.next()) {
@@ -324,8 +342,7 @@ impl Scenario {
 }
 
 /// The sections that are experiments.
-const EXPERIMENTS: &str =
-    "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity], [joined], [crowd], [churn]";
+const EXPERIMENTS: &str = "[lookup], [missing], [hostile], [file], [hot], [sybil], [anonymity], [joined], [crowd], [churn], [latency]";
 
 /// The line that holds the byte at `offset`, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {

@@ -53,6 +53,18 @@ impl Sample {
         self.values.get(rank).copied().unwrap_or_default()
     }
 
+    /// What share exceeds each multiple of `step` up to the largest value, 200 multiples at most, as points for a chart.
+    #[must_use]
+    pub fn tail(&self, step: f64) -> Vec<(f64, f64)> {
+        let most = self.values.iter().copied().fold(0.0, f64::max);
+        let points = (0..=200).map(|number| f64::from(number) * step);
+        let points = points.take_while(|point| *point < most + step);
+        let above = |point: f64| self.values.iter().filter(|value| **value > point).count() as f64;
+        points
+            .map(|point| (point, above(point) / self.values.len().max(1) as f64))
+            .collect()
+    }
+
     /// How often each whole number occurs, as points for a chart.
     #[must_use]
     pub fn histogram(&self) -> Vec<(f64, f64)> {

@@ -69,6 +69,8 @@ pub struct PoolSettings {
     pub bulk_circuits: usize,
     /// Whether no two hops may share a network prefix even among loopback and private addresses (for tests).
     pub strict_private: bool,
+    /// Whether what is late is asked for a second time, through another exit; off only to measure what that is worth.
+    pub hedging: bool,
 }
 
 impl PoolSettings {
@@ -81,6 +83,7 @@ impl PoolSettings {
             spares: 3,
             bulk_circuits: 6,
             strict_private: false,
+            hedging: true,
         }
     }
 }

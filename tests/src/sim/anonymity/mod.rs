@@ -27,23 +27,18 @@
 
 mod forms;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use core::time::Duration;
 
 use rand_core::SeedableRng;
-use warren_keys::{BlockId, IdentityKey, NodeId, Seed};
+use warren_keys::BlockId;
 use warren_proto::{
     client::{Pool, PoolOutput, PoolSettings},
     core::api::ClientCommand,
-    descriptor::{Descriptor, Services, Statement},
     ids::{JobId, OpId},
-    network::Network,
     routing::FETCH_BRANCHES,
-    time::{Time, WallTime},
+    time::Time,
     wire::{ExitReply, ExitResult},
 };
 
@@ -51,14 +46,11 @@ use self::forms::{Form, Measure};
 use super::{
     chart::{Chart, Line},
     draw::{Draw, share_of},
+    known::{Known, WALL},
     report::Findings,
-    ring::Ring,
-    routers::RouterNet,
     scenario::{Anonymity, NetworkSpec},
 };
 
-/// When the simulated clients live.
-const WALL: WallTime = WallTime(1_800_000_000);
 /// How many circuits a client has used at the points of the charts.
 const POINTS: [usize; 7] = [1, 2, 5, 10, 20, 50, 100];
 
@@ -186,12 +178,9 @@ fn lines(measure: &Measure, form: &Form, entry: Entry, most: usize) -> Vec<Line>
     ]
 }
 
-/// Nodes with descriptors and routers.
+/// Nodes that clients know.
 struct World {
-    net: RouterNet,
-    view: BTreeMap<NodeId, Descriptor>,
-    index: BTreeMap<NodeId, usize>,
-    ids: Vec<NodeId>,
+    known: Known,
     draw: Draw,
     trace: blake3::Hasher,
     searches: (usize, usize),
@@ -200,28 +189,10 @@ struct World {
 impl World {
     fn new(spec: &NetworkSpec, nodes: usize, seed: u64) -> Self {
         let mut draw = Draw::new(seed);
-        let mut keys: Vec<IdentityKey> = (0..nodes)
-            .map(|_| IdentityKey::from_seed(&Seed::from_bytes(draw.bytes())))
-            .collect();
-        keys.sort_by_key(|key| key.id().location());
-        let name: Network = "simulation".parse().expect("a network's name");
-        let ids: Vec<NodeId> = keys.iter().map(IdentityKey::id).collect();
-        let view: BTreeMap<NodeId, Descriptor> = keys
-            .iter()
-            .map(|key| (key.id(), describe(key, &name, &mut draw)))
-            .collect();
-        let (ring, _) = Ring::of(ids.iter().map(NodeId::location).collect());
-        let links = ring.links(spec, |_| true, &mut draw);
-        let mut net = RouterNet::new(&ring, spec, Draw::new(draw.number()));
-        for (a, b) in links {
-            net.link(a, b);
-        }
-        net.watch();
+        let mut known = Known::new(spec, nodes, &mut draw);
+        known.net.watch();
         Self {
-            net,
-            view,
-            index: ids.iter().copied().zip(0..).collect(),
-            ids,
+            known,
             draw,
             trace: blake3::Hasher::new(),
             searches: (0, 0),
@@ -230,7 +201,7 @@ impl World {
 
     /// One client's life: so many circuits, each for a key of its own.
     fn client(&mut self, hops: usize, entry: Entry, circuits: usize) -> History {
-        let me = self.draw.below(self.ids.len());
+        let me = self.draw.below(self.known.ids.len());
         let mut pool = self.pool(me, hops);
         (0..circuits)
             .map(|number| {
@@ -238,8 +209,8 @@ impl World {
                     pool = self.pool(me, hops);
                 }
                 let block = self.draw.block_id();
-                let publisher = self.net.someone(true);
-                self.net.insert_now(publisher, block);
+                let publisher = self.known.net.someone(true);
+                self.known.net.insert_now(publisher, block);
                 let path = self.path(&mut pool, number as u64, block);
                 self.search(me, &path, block)
             })
@@ -250,7 +221,7 @@ impl World {
         let settings = PoolSettings {
             hops,
             spares: 0,
-            ..PoolSettings::new(self.ids[me])
+            ..PoolSettings::new(self.known.ids[me])
         };
         Pool::new(settings, rand_chacha::ChaCha20Rng::from_seed(self.draw.bytes()))
     }
@@ -269,10 +240,10 @@ impl World {
         pool.command(now, fetch);
         let mut paths = BTreeMap::new();
         let mut used = Vec::new();
-        while let Some(output) = pool.poll(now, WALL, &self.view) {
+        while let Some(output) = pool.poll(now, WALL, &self.known.view) {
             match output {
                 PoolOutput::Open { origin, path } => {
-                    let hops: Vec<usize> = path.iter().map(|hop| self.index[&hop.identity]).collect();
+                    let hops: Vec<usize> = path.iter().map(|hop| self.known.index[&hop.identity]).collect();
                     paths.insert(origin, hops);
                     pool.origin_ready(now, origin);
                 }
@@ -301,12 +272,12 @@ impl World {
     fn search(&mut self, me: usize, path: &[usize], block: BlockId) -> Circuit {
         let exit = path.last().copied().unwrap_or(me);
         let request = if path.is_empty() {
-            self.net.fetch_own(exit, block, FETCH_BRANCHES)
+            self.known.net.fetch_own(exit, block, FETCH_BRANCHES)
         } else {
-            self.net.fetch(exit, block, FETCH_BRANCHES)
+            self.known.net.fetch(exit, block, FETCH_BRANCHES)
         };
-        let seen = request.map_or_else(Vec::new, |request| self.net.finish(request).seen_by);
-        self.net.settle();
+        let seen = request.map_or_else(Vec::new, |request| self.known.net.finish(request).seen_by);
+        self.known.net.settle();
         let routed: BTreeSet<usize> = seen.iter().map(|(_, to)| *to).collect();
         self.searches.0 += routed.len();
         self.searches.1 += 1;
@@ -321,7 +292,7 @@ impl World {
 
     /// Nodes that work for the adversary.
     fn hostile(&mut self, fraction: f64) -> Vec<bool> {
-        let count = self.ids.len();
+        let count = self.known.ids.len();
         let mut hostile = vec![false; count];
         for node in self.draw.distinct(share_of(fraction, count), count) {
             hostile[node] = true;
@@ -334,23 +305,7 @@ impl World {
     }
 
     fn trace(&mut self) -> [u8; 32] {
-        self.trace.update(&self.net.trace());
+        self.trace.update(&self.known.net.trace());
         *self.trace.finalize().as_bytes()
     }
-}
-
-/// A node somewhere on the Internet.
-fn describe(key: &IdentityKey, network: &Network, draw: &mut Draw) -> Descriptor {
-    let [a, b, c, d, ..] = draw.bytes();
-    // Public unicast addresses: 11.0.0.0 to 99.255.255.255.
-    let address = SocketAddr::from(([11 + a % 89, b, c, d], 4000));
-    let statement = Statement {
-        identity: key.id(),
-        link_key: [1; 32],
-        onion_key: [2; 32],
-        addresses: vec![address],
-        services: Services::ALL,
-        published: WALL.0,
-    };
-    Descriptor::sign(key, statement, network)
 }

@@ -28,6 +28,8 @@ const DAY: usize = 24;
 const WARM_UP_HOURS: u64 = 72;
 /// A fetch that has not ended after this time has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Copies that there shall be of a block.
+const WANTED_COPIES: f64 = 5.0;
 /// Exits that search for one block.
 const EXITS: usize = 3;
 
@@ -234,6 +236,13 @@ impl Diary {
         findings.figure("found at once, one exit", self.at_once.mean());
         findings.figure("found at once, up to three exits", self.by_three.mean());
         findings.figure("copies of a block, mean", mean(&self.copies));
+        let most = self.copies.iter().map(|point| point.1).fold(0.0, f64::max);
+        findings.figure("copies of a block, mean, in the hour when most", most);
+        let above = self.copies.iter().rposition(|point| point.1 > WANTED_COPIES);
+        findings.figure(
+            "days until never again above 5 copies, mean of all blocks",
+            above.map_or(0.0, |hour| (hour + 1) as f64 / DAY as f64),
+        );
         findings.figure(
             "copies of a block, at the end",
             self.copies.last().map_or(0.0, |point| point.1),

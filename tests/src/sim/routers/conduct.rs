@@ -2,8 +2,11 @@
 //!
 //! They are hostile to requests that come to them from others; requests of their own are not simulated. What they answer is
 //! what hurts most for its kind: a denial uses up all branches that it was given, a false "stored" claims all five copies.
+//!
+//! With [`Swallow::Sink`] a hostile node routes an insert like any other, but what it says that it keeps it does not keep, and
+//! what it says that it has pushed it has not sent ([`Conduct::keeps`]).
 
-use warren_keys::{BlockId, Location, RoutingKey};
+use warren_keys::{BlockId, RoutingKey};
 use warren_proto::wire::{Replica, Routed};
 
 use crate::sim::{scenario::Swallow, shelves::Zeros};
@@ -42,14 +45,13 @@ impl Conduct {
         }
     }
 
-    /// What a node of this kind makes of a request. `is_sink` says whether it is nearer to a place than its neighbours.
-    pub(super) fn react(
-        self,
-        swallow: Swallow,
-        message: &Routed,
-        is_sink: impl Fn(Location) -> bool,
-        zeros: &Zeros,
-    ) -> Reaction {
+    /// Whether a node of this kind keeps and pushes what it says.
+    pub(super) fn keeps(self, swallow: Swallow) -> bool {
+        self == Self::Honest || swallow != Swallow::Sink
+    }
+
+    /// What a node of this kind makes of a request.
+    pub(super) fn react(self, swallow: Swallow, message: &Routed, zeros: &Zeros) -> Reaction {
         if self == Self::Honest {
             return Reaction::Honest;
         }
@@ -61,13 +63,7 @@ impl Conduct {
                 Reaction::Answer(Routed::Stored { id: *id, copies: 5 })
             }
             (Self::Dropper, _) => Reaction::Silence,
-            (_, Routed::Insert { id, block, .. }) => {
-                if is_sink(block.key().location()) {
-                    Reaction::Answer(Routed::Stored { id: *id, copies: 5 })
-                } else {
-                    Reaction::Honest
-                }
-            }
+            (_, Routed::Insert { .. }) => Reaction::Honest,
             (_, Routed::Replicate { id, .. }) => Reaction::Answer(Routed::Replicated {
                 id: *id,
                 replica: Replica::Stored,

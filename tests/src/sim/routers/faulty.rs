@@ -151,6 +151,7 @@ pub fn hostile(spec: &Hostile, network: &NetworkSpec, nodes: usize, seed: u64) -
     describe_links(&faulty.net, &mut findings);
     let sets = [
         ("", Exits::Honest, false),
+        (", read back", Exits::Honest, true),
         (", any exit", Exits::Any, false),
         (", read back, any exit", Exits::Any, true),
     ];
@@ -188,7 +189,7 @@ pub fn hostile(spec: &Hostile, network: &NetworkSpec, nodes: usize, seed: u64) -
     findings.note(match spec.fault.swallow {
         Swallow::Never => "hostile nodes turn hostile after the inserts; the copies that they hold are lost then",
         Swallow::Sink => {
-            "hostile nodes say \"stored\" and keep nothing where they are the sink or are pushed a copy; elsewhere they pass inserts on, except those that never answer"
+            "hostile nodes say \"stored\" and keep nothing where an insert ends with them or they are pushed a copy; else they pass inserts on, except those that never answer"
         }
         Swallow::Path => "an insert that meets a hostile node ends there as \"stored on five nodes\"",
     });

@@ -3,24 +3,32 @@
 use core::time::Duration;
 
 use warren_keys::BlockId;
-use warren_proto::{routing::FETCH_BRANCHES, time::Time};
+use warren_proto::{
+    routing::{FETCH_BRANCHES, REPLICAS},
+    time::Time,
+};
 
 use super::{Asked, RouterNet};
 use crate::sim::{
     chart::{Chart, Line},
     draw::share_of,
     report::Findings,
+    ring::Ring,
     scenario::{Lookup, Missing, NetworkSpec},
     stats::{OverTime, Sample},
 };
 
+/// Nodes that a block belongs on.
+const HOLDERS: usize = REPLICAS + 1;
+
 /// Inserts blocks, lets nodes die, fetches each block once from somewhere else.
 #[must_use]
 pub fn lookup(spec: &Lookup, network: &NetworkSpec, nodes: usize, seed: u64) -> Findings {
-    let (mut net, _) = RouterNet::linked_ring(nodes, network, seed);
+    let (mut net, ring) = RouterNet::linked_ring(nodes, network, seed);
     let mut findings = Findings::default();
     describe_links(&net, &mut findings);
     let blocks = insert_all(&mut net, spec.blocks);
+    describe_placing(&net, &ring, &blocks, &mut findings);
     let copies = net.holders().values().sum::<usize>() as f64 / spec.blocks as f64;
     findings.figure("copies of a block, mean", copies);
     for node in net.draw().distinct(share_of(spec.dead, nodes), nodes) {
@@ -146,7 +154,7 @@ impl Fetches {
 }
 
 /// Inserts so many blocks from anywhere and waits for all.
-pub(super) fn insert_all(net: &mut RouterNet, count: usize) -> Vec<BlockId> {
+pub(in crate::sim) fn insert_all(net: &mut RouterNet, count: usize) -> Vec<BlockId> {
     let blocks: Vec<BlockId> = (0..count).map(|_| net.draw().block_id()).collect();
     for block in &blocks {
         // Not more at a time than an honest exit would take.
@@ -172,6 +180,22 @@ pub(super) fn ask_all(net: &mut RouterNet, asks: &[(usize, BlockId)], rate: f64,
     let mut asked: Vec<Asked> = net.take_asked().into_values().collect();
     asked.sort_by_key(|asked| asked.at);
     asked
+}
+
+/// Whether blocks are where they belong: on the five nodes nearest to their keys.
+fn describe_placing(net: &RouterNet, ring: &Ring, blocks: &[BlockId], findings: &mut Findings) {
+    let (mut held, mut first) = (0, 0);
+    for block in blocks {
+        let nearest = ring.nearest(block.key.location(), HOLDERS, |_| true);
+        held += nearest.iter().filter(|node| net.stores(**node, block)).count();
+        first += usize::from(net.stores(nearest[0], block));
+    }
+    let count = blocks.len() as f64;
+    findings.figure(
+        "of the five nearest nodes, share that hold",
+        held as f64 / count / HOLDERS as f64,
+    );
+    findings.figure("nearest node holds, share", first as f64 / count);
 }
 
 pub(super) fn describe_links(net: &RouterNet, findings: &mut Findings) {

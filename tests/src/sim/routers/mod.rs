@@ -26,11 +26,11 @@ use core::time::Duration;
 
 use warren_keys::{BlockId, Location};
 use warren_proto::{
-    core::api::StoreAnswer,
+    core::api::{StoreAnswer, StoreQuestion},
     ids::{LinkId, RequestId, StoreTicket},
     routing::{Limits, Router, RouterOutput},
     time::Time,
-    wire::{ExitResult, Routed},
+    wire::{ExitResult, Replica, Routed},
 };
 
 pub use self::conduct::Conduct;
@@ -286,6 +286,24 @@ impl RouterNet {
         Some(self.finish(request))
     }
 
+    /// When something happens next.
+    #[must_use]
+    pub fn next(&self) -> Option<Time> {
+        self.schedule.next()
+    }
+
+    /// What became of a request, if it has ended; it is forgotten by that.
+    pub fn ended(&mut self, request: RequestId) -> Option<Asked> {
+        self.asked.get(&request).filter(|asked| asked.end.is_some())?;
+        self.asked.remove(&request)
+    }
+
+    /// What a message takes between two nodes, jitter and loss aside.
+    #[must_use]
+    pub fn latency(&self, a: usize, b: usize) -> Duration {
+        self.lines.latency(a, b)
+    }
+
     /// Takes the records of all requests so far; what is still open is forgotten.
     pub fn take_asked(&mut self) -> BTreeMap<RequestId, Asked> {
         std::mem::take(&mut self.asked)
@@ -346,15 +364,8 @@ impl RouterNet {
                 asked.seen_by.push((from, to));
             }
         }
-        let node = &self.nodes[to];
         let reaction = if asks {
-            let is_sink = |key: Location| {
-                let own = node.place.distance(key);
-                node.links
-                    .iter()
-                    .all(|other| self.nodes[*other].place.distance(key) >= own)
-            };
-            node.conduct.react(self.swallow, &message, is_sink, &self.zeros)
+            self.nodes[to].conduct.react(self.swallow, &message, &self.zeros)
         } else {
             Reaction::Honest
         };
@@ -369,8 +380,20 @@ impl RouterNet {
     }
 
     fn drain(&mut self, node: usize) {
+        let keeps = self.nodes[node].conduct.keeps(self.swallow);
         while let Some(output) = self.nodes[node].router.poll_output() {
             match output {
+                RouterOutput::Send(link, Routed::Replicate { id, .. }) if !keeps => {
+                    let (from, to) = (node_of(link), node);
+                    let replica = Replica::Stored;
+                    let message = Routed::Replicated { id, replica };
+                    self.schedule.at(self.now, Event::Message { from, to, message });
+                }
+                RouterOutput::Store(ticket, StoreQuestion::Keep(..)) if !keeps => {
+                    let answer = StoreAnswer::Kept;
+                    let event = Event::Store { node, ticket, answer };
+                    self.schedule.at(self.now + STORE_TIME, event);
+                }
                 RouterOutput::Send(link, message) => self.send(node, node_of(link), message),
                 RouterOutput::Store(ticket, question) => {
                     let answer = self.nodes[node].store.ask(question, &self.zeros);
@@ -500,6 +523,12 @@ impl RouterNet {
             }
         }
         holders
+    }
+
+    /// Whether a node has a block in its store.
+    #[must_use]
+    pub fn stores(&self, node: usize, block: &BlockId) -> bool {
+        self.nodes[node].store.stores(block)
     }
 
     /// Number of links of each living node.

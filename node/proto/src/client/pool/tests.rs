@@ -197,13 +197,17 @@ fn second_attempts_are_a_small_share_of_all() {
 
 #[test]
 fn a_deaf_exit_is_hedged_against() {
-    let mut net = Net::new(12, 7);
-    net.put(block(1));
-    net.deaf_first(1);
-    net.fetch(JOB, 1, block(1).id(), false);
-    net.run_until_idle();
-    assert_eq!(net.fetched(1), Ok(block(1)));
-    assert!(net.now.since(Time(0)) < seconds(3), "{:?}", net.now);
+    for hedging in [true, false] {
+        let mut net = Net::new(12, 7);
+        net.pool.settings.hedging = hedging;
+        net.put(block(1));
+        net.deaf_first(1);
+        net.fetch(JOB, 1, block(1).id(), false);
+        net.run_until_idle();
+        assert_eq!(net.fetched(1), Ok(block(1)));
+        assert_eq!(net.now.since(Time(0)) < seconds(3), hedging, "{:?}", net.now);
+        assert_eq!(net.hedged(), u64::from(hedging));
+    }
 }
 
 #[test]

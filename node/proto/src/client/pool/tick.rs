@@ -227,6 +227,9 @@ impl Pool {
 
     /// Asks a second circuit for what takes longer than nearly everything did.
     fn hedge(&mut self, now: Time) {
+        if !self.settings.hedging {
+            return;
+        }
         let circuits = &self.circuits;
         let usual = self.fetch_pace.median().map(|usual| usual * LATE);
         let patience = |origin: &OriginId| {
