@@ -30,3 +30,4 @@ pub mod routing;
 pub mod time;
 pub mod topology;
 pub mod wire;
+mod zeros;

@@ -242,7 +242,11 @@ impl Member {
     }
 }
 
-async fn insert(client: Client, source: Source) -> anyhow::Result<Uri> {
+/// Inserts a file.
+///
+/// # Errors
+/// When the insert fails.
+pub async fn insert(client: Client, source: Source) -> anyhow::Result<Uri> {
     let options = InsertOptions::default();
     let inserted = client.insert(source, options, Reporter::ignored());
     Ok(inserted.await.context("an insert failed")?.uri)

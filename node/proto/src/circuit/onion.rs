@@ -14,6 +14,7 @@ use crate::{
     circuit::ntor::HopKeys,
     crypto::Aead,
     geometry::{MAX_HOPS, PacketSize},
+    zeros::is_zero,
 };
 
 /// Which way a packet goes.
@@ -146,7 +147,7 @@ const fn aad(size: PacketSize, direction: Direction) -> [u8; 2] {
 
 /// Whether `body` has the length of `size` and only zeros from `from` on.
 fn filler_is_zero(size: PacketSize, body: &[u8], from: usize) -> Result<(), BadPacket> {
-    if body.len() == size.body() && body[from..].iter().all(|byte| *byte == 0) {
+    if body.len() == size.body() && is_zero(&body[from..]) {
         Ok(())
     } else {
         Err(BadPacket)

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     crypto::{Aead, Cipher},
     geometry::{RECORD_LEN, RECORD_PAYLOAD, TAG_LEN},
+    zeros::is_zero,
 };
 
 /// Records under one key: 256 MiB, a few seconds of a fast link. What an attacker who steals a node's memory can read of a
@@ -287,7 +288,7 @@ fn used(record: &[u8]) -> Result<usize, RecordError> {
     let padding = payload
         .get(usize::from(count)..)
         .ok_or(RecordError::Overfull(count))?;
-    if padding.iter().any(|byte| *byte != 0) {
+    if !is_zero(padding) {
         return Err(RecordError::Padding);
     }
     Ok(usize::from(count))

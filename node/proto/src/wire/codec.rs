@@ -4,7 +4,7 @@
 
 use warren_keys::{BlockError, BlockId, BlockKind, RoutingKey};
 
-use crate::descriptor::DescriptorError;
+use crate::{descriptor::DescriptorError, zeros::is_zero};
 
 /// Why bytes are not a message. Always the sender's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 
     /// Ends the parse of a padded message: what is left must be zero, so that padding carries nothing.
     pub(crate) fn finish_padding(self) -> Result<(), WireError> {
-        if self.0.iter().all(|byte| *byte == 0) {
+        if is_zero(self.0) {
             Ok(())
         } else {
             Err(WireError::Padding)

@@ -6,10 +6,10 @@ mod small;
 
 pub use large::bench as large;
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, path::Path, time::Duration};
 
 use anyhow::ensure;
-use warren_keys::BLOCK_SIZE;
+use warren_keys::{BLOCK_SIZE, Uri};
 use warren_node::client::Source;
 use warren_proto::routing::RouterStats;
 
@@ -18,13 +18,15 @@ use super::{
     floor::{self, Hops, Way},
     megabytes,
     meter::{Cost, Meter, peak_resident, touch_memory},
-    network::{Member, NODES, Network, PUBLISHER, READER, noise},
+    network::{Member, NODES, Network, PUBLISHER, READER, fetch, insert, noise},
     report::Report,
 };
 
 /// Circuits that the nodes have ready before the clock starts: what a node keeps anyway.
 const CIRCUITS: usize = 1;
 
+/// The file whose system calls are counted is so many times smaller.
+const COUNTED: u64 = 4;
 /// Memory that a network takes for a file, as a multiple of it: half as much again as parity, five to six copies, and some of it on its way.
 const MEMORY: u64 = 10;
 
@@ -55,8 +57,8 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
 
     touch(bytes).await?;
     let before = network.routed().await?;
-    let meter = Meter::start();
-    let uri = publisher.insert(Source::Path(file.path().to_owned())).await?;
+    let meter = Meter::uncounted();
+    let uri = put(publisher, file.path()).await?;
     let inward = meter.stop();
     let between = network.routed().await?;
     let required = floor_beside(report, Way::In, bytes, hops(&before, &between)).await?;
@@ -64,8 +66,8 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
 
     reader.circuits(CIRCUITS).await?;
     touch(bytes).await?;
-    let meter = Meter::start();
-    compare(reader, &uri, &content).await?;
+    let meter = Meter::uncounted();
+    get(reader, &uri, content.len()).await?;
     let outward = meter.stop();
     let after = network.routed().await?;
     let required = floor_beside(report, Way::Out, bytes, hops(&between, &after)).await?;
@@ -78,11 +80,48 @@ async fn one(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Resu
     report.add("net.out.cached", fetched.cached, "copies");
     let busy = after.refused_busy + after.timeouts - before.refused_busy - before.timeouts;
     report.add("net.refused", count(busy), "requests");
+    counted(report, network, bytes / COUNTED).await
+}
+
+/// A smaller file in and out: its system calls are counted, and what comes out is held against what went in.
+async fn counted(report: &mut Report, network: &Network, bytes: u64) -> anyhow::Result<()> {
+    let content = noise(2, usize::try_from(bytes)?);
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&content)?;
+    let blocks = count(bytes) / BLOCK_SIZE as f64;
+    let meter = Meter::start();
+    let uri = put(&network.0[PUBLISHER], file.path()).await?;
+    add_syscalls(report, "net.in", &meter.stop(), blocks);
+    let meter = Meter::start();
+    compare(&network.0[READER], &uri, &content).await?;
+    add_syscalls(report, "net.out", &meter.stop(), blocks);
     Ok(())
 }
 
+fn add_syscalls(report: &mut Report, name: &str, cost: &Cost, blocks: f64) {
+    if let Some(calls) = cost.syscalls {
+        report.add(
+            format!("{name}.syscalls"),
+            count(calls) / blocks,
+            "system calls/block",
+        );
+    }
+}
+
+/// Inserts a file in a task of the runtime, as the program does it, and not on the thread that waits for it.
+async fn put(publisher: &Member, path: &Path) -> anyhow::Result<Uri> {
+    let (client, source) = (publisher.client.clone(), Source::Path(path.to_owned()));
+    tokio::spawn(insert(client, source)).await?
+}
+
+/// Fetches a file of `size` bytes in a task of the runtime. The client holds it against its hash.
+async fn get(reader: &Member, uri: &Uri, size: usize) -> anyhow::Result<Duration> {
+    let (client, uri) = (reader.client.clone(), uri.clone());
+    tokio::spawn(async move { fetch(&client, &uri, size, |_| {}).await }).await?
+}
+
 /// Fetches and holds against what went in.
-async fn compare(reader: &Member, uri: &warren_keys::Uri, content: &[u8]) -> anyhow::Result<()> {
+async fn compare(reader: &Member, uri: &Uri, content: &[u8]) -> anyhow::Result<()> {
     let (mut rest, mut same) = (content, true);
     let whole = reader.fetch(uri, content.len(), |piece| match rest.strip_prefix(piece) {
         Some(more) => rest = more,
