@@ -55,6 +55,8 @@ use crate::{adversary::Adversary, watch::Transcript};
 const STORE_TIME: Duration = Duration::from_micros(200);
 /// When a dial of a node that does not answer is given up, as sockets do.
 const DIAL_TIME: Duration = Duration::from_secs(10);
+/// When the system of the other end finds a line dead that nothing comes back on (protocol §5.3).
+const KEEPALIVE: Duration = Duration::from_secs(35);
 /// A network that has not come up after so long has a fault.
 const START_TIME: Duration = Duration::from_secs(120);
 /// Events at one instant that no sound network has: something calls itself without end.
@@ -104,7 +106,7 @@ impl Spec {
 pub enum Death {
     /// Its process ends, and its machine closes the connections.
     Killed,
-    /// Its machine loses power: nobody is told.
+    /// Its machine loses power: nobody is told, until their systems' keepalive finds out.
     Silent,
 }
 
@@ -380,10 +382,12 @@ impl<A: Aead> Net<A> {
             let Some(wire) = self.wires.remove(&own) else {
                 continue;
             };
-            if death == Death::Killed {
-                let hangup = Event::Node(wire.peer, Input::Hangup { link: wire.other });
-                self.schedule.at(self.now + wire.latency, hangup);
-            }
+            let heard = match death {
+                Death::Killed => wire.latency,
+                Death::Silent => KEEPALIVE,
+            };
+            let hangup = Event::Node(wire.peer, Input::Hangup { link: wire.other });
+            self.schedule.at(self.now + heard, hangup);
         }
     }
 
