@@ -37,11 +37,16 @@ const ROUND_SHARE: u32 = 4;
 const ROUND_MOST: u32 = 128;
 /// The part of a round that is not waited for, one in so many: what went astray says nothing of queues.
 const STRAGGLERS: u32 = 8;
+/// A round whose last request was sent so many times the allowed time ago is too slow, however it ends.
+const LATE: u32 = 2;
 /// The least mean is forgotten after one to two times this, since paths change. Then the queue is let run dry for a moment,
 /// because otherwise it would be measured as part of the way.
 const BASE_AGE: Duration = Duration::from_secs(60);
 /// Rounds for which it is let run dry: one runs it dry, the next one measures.
 const DRYING: u8 = 2;
+/// Meanwhile one part in so many of what the way holds is sent, by what is known: a base that was measured under load counts
+/// the queue as part of the way.
+const DRY: f32 = 3.0;
 /// Without any request for so long, the network may be another one.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -61,6 +66,11 @@ struct Round {
     ended: u32,
     answered: u32,
     sum: Duration,
+    /// Since when it lasts, and when the last of it was sent.
+    begun: Time,
+    complete: Time,
+    /// Requests that were answered while it lasted, whether they are of it or not.
+    passed: u32,
     /// Somebody was held back while it lasted.
     full: bool,
 }
@@ -77,6 +87,8 @@ pub(crate) struct SharedWindow {
     drying: u8,
     round: Round,
     mean: Option<Duration>,
+    /// Answers a second.
+    rate: f32,
     least: [Option<Duration>; 2],
     rotated: Time,
     /// When the last request ended.
@@ -103,6 +115,7 @@ impl SharedWindow {
             drying: 0,
             round: Round::default(),
             mean: None,
+            rate: 0.0,
             least: [None; 2],
             rotated: Time(0),
             used: Time(0),
@@ -117,16 +130,16 @@ impl SharedWindow {
     }
 
     fn limit(&self) -> usize {
-        let dry = match (self.drying, self.mean, self.base()) {
-            (1.., Some(mean), Some(base)) => ratio(base, mean) / 2.0,
-            _ => 1.0,
+        let limit = match (self.drying, self.base()) {
+            (1.., Some(base)) => (self.rate * base.as_secs_f32() / DRY).min(self.size),
+            _ => self.size,
         };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between 8 and 4,096"
         )]
-        let limit = (self.size * dry).max(MIN_SIZE) as usize;
+        let limit = limit.max(MIN_SIZE) as usize;
         limit
     }
 
@@ -136,11 +149,13 @@ impl SharedWindow {
             if now.since(self.used) > STALE {
                 (self.size, self.opening, self.drying) = (INITIAL_SIZE, true, 0);
             }
-            self.next_round();
+            self.next_round(now);
         }
         self.open += 1;
         let joins = self.round.sent < self.round.size;
-        self.round.sent += u32::from(joins);
+        if joins {
+            (self.round.sent, self.round.complete) = (self.round.sent + 1, now);
+        }
         Place {
             round: joins.then_some(self.round.number),
         }
@@ -150,8 +165,10 @@ impl SharedWindow {
     pub(crate) fn ended(&mut self, now: Time, place: Place, took: Option<Duration>) {
         self.open = self.open.saturating_sub(1);
         self.used = now;
+        self.round.passed += u32::from(took.is_some());
         if self.opening && self.round.full && took.is_some() {
             self.size = (self.size + 1.0).min(MAX_SIZE);
+            self.look_ahead(now);
         }
         if place.round != Some(self.round.number) {
             return;
@@ -167,8 +184,32 @@ impl SharedWindow {
                 let mean = self.round.sum / self.round.answered;
                 self.measured(now, mean);
             }
-            self.next_round();
+            self.next_round(now);
         }
+    }
+
+    /// A round that takes much longer than it may says enough before it ends: a window that doubles meanwhile would have to
+    /// be waited for.
+    fn look_ahead(&mut self, now: Time) {
+        let Some(base) = self.base() else { return };
+        let lasts = now.since(self.round.complete);
+        if self.round.sent == self.round.size && lasts > self.allowed(base) * LATE {
+            self.mean = Some(lasts);
+            self.opened_enough(now);
+            self.next_round(now);
+        }
+    }
+
+    /// The window was opened until it was too large. What passed through tells how large it should be.
+    fn opened_enough(&mut self, now: Time) {
+        let lasted = now.since(self.round.begun).as_secs_f32().max(1e-6);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^24")]
+        let passed = self.round.passed as f32;
+        (self.opening, self.drying, self.rate) = (false, DRYING, passed / lasted);
+    }
+
+    fn allowed(&self, base: Duration) -> Duration {
+        base.mul_f32(STRETCH) + self.slack
     }
 
     /// Requests that are open.
@@ -177,10 +218,11 @@ impl SharedWindow {
         self.open
     }
 
-    fn next_round(&mut self) {
+    fn next_round(&mut self, now: Time) {
         let share = u32::try_from(self.limit()).unwrap_or(u32::MAX) / ROUND_SHARE;
         self.round = Round {
             number: self.round.number.wrapping_add(1),
+            begun: now,
             size: share.clamp(ROUND, ROUND_MOST),
             ..Round::default()
         };
@@ -193,33 +235,34 @@ impl SharedWindow {
             self.rotated = now;
         }
         self.least[0] = Some(self.least[0].map_or(mean, |least| least.min(mean)));
+        let base = self.base().unwrap_or(mean);
+        let allowed = self.allowed(base);
         if self.drying > 0 {
             self.drying -= 1;
+            if self.drying == 0 {
+                let fits = self.rate * allowed.as_secs_f32() + WAITING;
+                self.size = self.size.min(fits).max(MIN_SIZE);
+            }
             return;
         }
         self.mean = Some(mean);
-        let base = self.base().unwrap_or(mean);
         if !self.round.full {
             return;
         }
-        let allowed = base.mul_f32(STRETCH) + self.slack;
         let next = if mean < (base + allowed) / 2 {
             self.size * 2.0
         } else {
             (self.size * ratio(allowed, mean) + WAITING).min(self.size * 2.0)
         };
         if !self.opening {
-            self.size = f32::midpoint(self.size, next);
+            self.rate = self.size * ratio(Duration::from_secs(1), mean);
+            self.size = f32::midpoint(self.size, next).clamp(MIN_SIZE, MAX_SIZE);
             if ageing {
                 self.drying = DRYING;
             }
         } else if next < self.size {
-            // It has doubled since the answers that say so were asked for.
-            self.opening = false;
-            self.size /= 2.0;
-            self.drying = DRYING;
+            self.opened_enough(now);
         }
-        self.size = self.size.clamp(MIN_SIZE, MAX_SIZE);
     }
 
     /// The mean time without queues, as far as is known.
