@@ -30,6 +30,8 @@ pub(super) struct Insert {
     pub(super) pushed: Pushed,
     pub(super) htl: u8,
     pub(super) tried: Vec<LinkId>,
+    /// A nearer neighbour was passed over or refused, for overload.
+    pub(super) crowded: bool,
     pub(super) step: Step,
     /// When the insert must have ended, unless this node is its sink.
     pub(super) deadline: Time,
@@ -82,6 +84,7 @@ impl Router {
             pushed: Pushed::Missing,
             htl,
             tried: Vec::new(),
+            crowded: false,
             step: Step::Deciding,
             deadline,
             until: deadline,
@@ -92,21 +95,20 @@ impl Router {
     /// Passes the block to the next nearer neighbour; without one, this node is the sink.
     fn forward_insert(&mut self, now: Time, id: RequestId, mut insert: Insert) {
         let key = insert.location();
-        let distance = self.me.distance(key);
+        let aim = self.aim(id, key);
+        let distance = self.me.distance(aim);
         if insert.htl == 0 || insert.tried.len() >= MAX_TRIES || insert.deadline.since(now) < USEFUL_WAIT {
             self.become_sink(now, id, insert);
             return;
         }
-        let aim = self.aim(id, key);
-        let choice = self
-            .neighbours
-            .choose(now, aim, Some(self.me.distance(aim)), |link| {
-                insert.asker.is_link(link) || insert.tried.contains(&link)
-            });
+        let choice = self.neighbours.choose(now, aim, Some(distance), |link| {
+            insert.asker.is_link(link) || insert.tried.contains(&link)
+        });
+        insert.crowded |= choice.crowded;
         let Some(link) = choice.link else {
             // All nearer nodes are overloaded. If they alone are the ones that should hold it, the asker waits its turn;
             // if this node is among the nearest too, it serves as well as they.
-            if self.neighbours.stores_within(key, distance) > REPLICAS {
+            if insert.crowded && self.neighbours.stores_within(aim, distance) > REPLICAS {
                 self.end_insert(id, insert, End::Busy);
             } else {
                 self.become_sink(now, id, insert);
@@ -217,6 +219,7 @@ impl Router {
             }
         }
         insert.step = Step::Deciding;
+        insert.crowded |= why == Refusal::Busy;
         if let Some(neighbour) = self.neighbours.find_mut(from) {
             match why {
                 Refusal::Busy => neighbour.window.refused(now),

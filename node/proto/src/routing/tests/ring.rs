@@ -62,6 +62,13 @@ fn inserts_of_one_block_end_at_different_nodes_near_it() {
     let sinks = |node: usize| network.routers[node].stats().sinks;
     let ended: Vec<u64> = nearest.iter().map(|node| sinks(*node)).collect();
     assert_eq!(ended.iter().sum::<u64>(), 60, "{ended:?}");
+    // Who is not one of the five nearest to the key, and nearest to an aim, does not take the others for overloaded.
+    for number in 2..200 {
+        let at = someone(&mut network);
+        network.insert_now(at, super::network::block(number));
+    }
+    let refused = network.routers.iter().map(|router| router.stats().busy_received);
+    assert_eq!(refused.sum::<u64>(), 0);
     assert!(
         ended.iter().all(|count| *count < 40) && ended[5..].iter().sum::<u64>() < 10,
         "{ended:?}"
