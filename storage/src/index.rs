@@ -170,11 +170,16 @@ impl Index {
         })
     }
 
-    /// The slots to read for a block, the store region's first. Counts as use of those in the cache.
+    /// The slots to read for a block, the store region's first. Counts as use of those in the cache, unless the store has the block too: then
+    /// the cached copy is to age out.
     pub(crate) fn find(&self, placement: Placement) -> Candidates {
         let mut tables = self.lock_settled(placement);
         let found: Candidates = self.matches(&tables, placement).collect();
-        for &(region, slot, _) in found.iter().filter(|(region, ..)| *region == Region::Cache) {
+        let kept = found.iter().any(|(region, ..)| *region == Region::Store);
+        let cached = found
+            .iter()
+            .filter(|(region, ..)| *region == Region::Cache && !kept);
+        for &(region, slot, _) in cached {
             tables.record(region, slot, Some(placement.tag));
         }
         found

@@ -116,7 +116,8 @@ enum Finding {
 }
 
 impl Store {
-    /// Stores a block. One that is wanted in the store region and lies in the cache moves: its slot in the cache is emptied.
+    /// Stores a block. Of one that is wanted in the store region and lies in the cache, the cached copy stays until it has aged out: a
+    /// power cut must not take a block that a sync had made durable because it is stored once more.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::is_disk_full`] among them. The block is then not stored, and what was there before stays.
@@ -133,7 +134,6 @@ impl Store {
             .try_into()
             .map_err(|_| Error::Config("a block of another size".into()))?;
         let placement = self.placer.place(&id);
-        let mut cached = None;
         let claim = loop {
             match self.index.claim_for(placement, region, self.location, &ruled_out) {
                 Claimed::Slot(claim) => break claim,
@@ -150,8 +150,7 @@ impl Store {
                         if found_in == Region::Store || found_in == region {
                             return Ok(Put::AlreadyStored);
                         }
-                        // In the cache and wanted in the store.
-                        cached = Some((slot, entry));
+                        // In the cache and wanted in the store: the cached copy ages out.
                         ruled_out.push((found_in, slot));
                     }
                     Fetched::Block(_alike) => ruled_out.push((found_in, slot)),
@@ -161,13 +160,6 @@ impl Store {
             }
         };
         self.write(claim, id, placement.tag, bytes)?;
-        // Each lookup would count as use of the cached copy too, and keep it from ageing out.
-        if let Some((slot, entry)) = cached
-            && let Some(claim) = self.index.claim_if(Region::Cache, slot, entry)
-        {
-            // The block is stored, whatever comes of this; a copy that cannot be erased stays in the cache.
-            self.erase(claim).ok();
-        }
         Ok(Put::Stored)
     }
 
@@ -378,8 +370,10 @@ impl Store {
         if journal.records() >= self.journal_bound().hard {
             self.rotate(&mut journal)?;
         }
-        let path = self.backend.path(open::journal_name(journal.generation()));
-        journal.append(record).map_err(Error::io("write", path))
+        journal.append(record).map_err(|e| {
+            let path = self.backend.path(open::journal_name(journal.generation()));
+            Error::io("write", path)(e)
+        })
     }
 
     fn lock_journal(&self) -> MutexGuard<'_, Journal> {
@@ -395,7 +389,8 @@ impl Store {
     }
 
     fn fault(&self, action: &'static str, region: Region) -> impl FnOnce(std::io::Error) -> Error {
-        Error::io(action, self.path(region))
+        // The path is made only for an error: this is called for every slot.
+        move |e| Error::io(action, self.path(region))(e)
     }
 
     fn take_buffer(&self) -> Box<[u8; SLOT_LEN]> {

@@ -348,19 +348,34 @@ fn a_demoted_block_is_in_the_cache_and_nowhere_else() {
 }
 
 #[test]
-fn a_cached_block_that_is_to_be_kept_moves_to_the_store() {
+fn the_cached_copy_of_a_block_that_is_stored_too_ages_out() {
+    let store = open(Memory::new());
+    let block = content(1);
+    store.put(&block, Region::Cache).unwrap();
+    for number in 100..163 {
+        store.put(&content(number), Region::Cache).unwrap();
+    }
+    assert_eq!(store.put(&block, Region::Store).unwrap(), Put::Stored);
+    let used = |store: &Store| (store.occupied(Region::Store), store.occupied(Region::Cache));
+    assert_eq!(used(&store), (1, 64));
+    // Lookups find it in the store and do not keep the other one young.
+    assert_eq!(store.get(&block.id()).unwrap(), Some((content(1), Region::Store)));
+    store.put(&content(200), Region::Cache).unwrap();
+    assert!((100..163).all(|number| has(&store, &content(number))));
+    assert!(store.remove(&block.id()).unwrap() && store.get(&block.id()).unwrap().is_none());
+}
+
+#[test]
+fn storing_a_cached_block_once_more_does_not_put_it_at_risk() {
     let memory = Memory::new();
     let store = open(memory.clone());
-    let id = content(1).id();
     store.put(&content(1), Region::Cache).unwrap();
-    assert_eq!(store.put(&content(1), Region::Store).unwrap(), Put::Stored);
-    let used = |store: &Store| (store.occupied(Region::Store), store.occupied(Region::Cache));
-    assert_eq!(used(&store), (1, 0));
-    assert_eq!(store.get(&id).unwrap(), Some((content(1), Region::Store)));
-    drop(store);
-    let store = open(memory);
-    assert_eq!(used(&store), (1, 0));
-    assert!(store.remove(&id).unwrap() && store.get(&id).unwrap().is_none());
+    store.sync().unwrap();
+    store.put(&content(1), Region::Store).unwrap();
+    for seed in 0..100 {
+        let store = open(memory.after_power_cut(seed));
+        assert!(has(&store, &content(1)), "power cut {seed}");
+    }
 }
 
 proptest::proptest! {
