@@ -13,9 +13,9 @@ mod slow;
 
 use std::time::Duration;
 
-/// A link to a node from which nothing comes any more is given up within this: half a minute when something is asked there, six
-/// and a half when nothing is (protocol §7.8), and time for a busy machine.
-const LINKS_END: Duration = Duration::from_secs(480);
+/// A link to a node from which nothing comes any more is given up within this: half a minute when something is asked there or TCP
+/// finds the line dead (protocol §5.3, §7.8), and time for a busy machine.
+const LINKS_END: Duration = Duration::from_secs(240);
 
 /// A load has done some transfers within this.
 const LOAD: Duration = Duration::from_secs(180);

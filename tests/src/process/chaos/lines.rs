@@ -29,7 +29,7 @@ use tokio::{
     },
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// Bytes that are carried at a time.
@@ -38,13 +38,17 @@ const CHUNK: usize = 16 << 10;
 /// Chunks on their way in one direction of one connection: 1 MiB, which is what a line of 100 Mbit/s and 80 ms holds.
 const CHUNKS: usize = 64;
 
+/// A node's system gives up a connection on which nothing comes back for so long (protocol §5.3).
+const KEEPALIVE: Duration = Duration::from_secs(35);
+
 /// Whether a line carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Flow {
     /// It does.
     #[default]
     Open,
-    /// Nothing passes for now; nothing is lost. A new connection is accepted and hears nothing.
+    /// Nothing passes for now; nothing is lost, unless it lasts so long that the systems at both ends would give the connection up.
+    /// A new connection is accepted and hears nothing.
     Stalled,
     /// Connections end at once, and new ones too.
     Cut,
@@ -212,9 +216,23 @@ async fn carry(
     tokio::select! {
         _ = async { tokio::join!(inwards, outwards) } => {}
         // Ends both sockets.
+        () = given_up(line.clone()) => {}
         _ = line.wait_for(|line| line.flow == Flow::Cut) => {}
     }
     Ok(())
+}
+
+/// Ends when the line has stood still for so long that TCP's keepalive would have found it dead. The proxy's own system answers the
+/// nodes' probes, as no line that is cut does.
+async fn given_up(mut line: watch::Receiver<Line>) {
+    while line.wait_for(|line| line.flow == Flow::Stalled).await.is_ok() {
+        let moves = line.wait_for(|line| line.flow != Flow::Stalled);
+        if timeout(KEEPALIVE, moves).await.is_err() {
+            return;
+        }
+    }
+    // The lines are gone, and all connections with them.
+    std::future::pending().await
 }
 
 /// Carries one direction until its end, and then ends the other socket's.
