@@ -173,7 +173,9 @@ fn what_comes_of_an_announcement_is_bounded_and_comes_once() {
         changed = network.descriptors[1].clone();
         gossip(&mut network, 1, 2, announce(&changed));
         network.run_for(Duration::from_millis(100));
-        assert!(network.heard.iter().sum::<u64>() - before <= 4);
+        // What the twenty nodes say to each other in this time anyway; who hears an announcement tells six, and they six more.
+        let heard = network.heard.iter().sum::<u64>() - before;
+        assert!(heard <= 8, "{heard} frames");
     }
 }
 
