@@ -373,13 +373,8 @@ impl<A: Aead> Net<A> {
             .filter(|(_, wire)| self.wires.get(&wire.other).is_some_and(|back| back.peer == index))
             .map(|(end, _)| *end)
             .collect();
-        let lines = ends.into_iter().filter_map(|end| {
-            let wire = &self.wires[&end];
-            (wire.peer != index).then_some((end, wire.other))
-        });
-        let lines: Vec<(LinkId, LinkId)> = lines.collect();
-        for (_, own) in lines {
-            let Some(wire) = self.wires.remove(&own) else {
+        for end in ends {
+            let Some(wire) = self.wires.remove(&end) else {
                 continue;
             };
             let heard = match death {

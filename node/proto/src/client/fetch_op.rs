@@ -25,8 +25,9 @@ pub(crate) const SEARCHES: usize = 3;
 pub(crate) const WITNESSES: usize = 2;
 /// Total time of a fetch: three searches that all run to their time limit, nearly.
 const TIME: Duration = Duration::from_secs(45);
-/// Total time of an expendable fetch: a sibling is sooner here than a second slow search.
-const TIME_EXPENDABLE: Duration = Duration::from_secs(25);
+/// Total time of an expendable fetch. Siblings are asked long before; it is what a file survives of silence on all circuits at once, and
+/// more than the link to an entry that is gone takes to be found dead.
+const TIME_EXPENDABLE: Duration = Duration::from_secs(60);
 /// Failing exits before an expendable fetch is given up.
 const FAILURES_EXPENDABLE: u8 = 3;
 /// Exits through which a fetch waits: as many as search for a block before it counts as missing.

@@ -49,6 +49,11 @@ const DRYING: u8 = 2;
 /// Meanwhile one part in so many of what the way holds is sent, by what is known: a base that was measured under load counts
 /// the queue as part of the way.
 const DRY: f32 = 3.0;
+/// A request that takes so many times the mean of the last round, and so long in any case, has gone astray as far as this window is
+/// concerned: circuits through nodes that are silent all at once must not keep the others from sending.
+const ASTRAY: u32 = 4;
+/// See [`ASTRAY`].
+const ASTRAY_LEAST: Duration = Duration::from_secs(2);
 /// Without any request for so long, the network may be another one.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -208,6 +213,12 @@ impl SharedWindow {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^24")]
         let passed = self.round.passed as f32;
         (self.opening, self.drying, self.rate) = (false, DRYING, passed / lasted);
+    }
+
+    /// The age at which a request gives up its place.
+    pub(crate) fn astray(&self) -> Duration {
+        self.mean
+            .map_or(ASTRAY_LEAST, |mean| ASTRAY_LEAST.max(mean * ASTRAY))
     }
 
     fn allowed(&self, base: Duration) -> Duration {

@@ -38,11 +38,11 @@ use crate::{
 /// How long the peer has for its introduction: one round trip and a slow machine.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A link that has heard nothing for so long, although something of a circuit was sent over it, asks for a sign of life.
-const PING_AFTER: Duration = Duration::from_secs(20);
+const PING_AFTER: Duration = Duration::from_secs(5);
 /// The same of a link over which nothing of circuits was sent: longer than the topology's own pings take, which are the usual ones.
 const IDLE_PING_AFTER: Duration = Duration::from_secs(400);
 /// A link that hears nothing for so long after it should have asked is dead: the ping and two retransmissions' time went unanswered.
-const DEAD_AFTER: Duration = Duration::from_secs(40);
+const DEAD_AFTER: Duration = Duration::from_secs(15);
 /// A link whose socket takes nothing for so long although something waits is dead.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 /// Pings of ours without an answer that are remembered.

@@ -382,7 +382,7 @@ fn without_a_network_everything_ends_as_unreachable() {
         net.run_until_idle();
         assert_eq!(net.fetched(1), Err(FetchFailure::Unreachable));
         assert!(matches!(net.inserted(2), Err(InsertFailure::Unreachable)));
-        assert!(net.now.since(Time(0)) < seconds(60));
+        assert!(net.now.since(Time(0)) < seconds(90));
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) const AVOID_LIAR: Duration = Duration::from_secs(600);
 /// A spare is replaced at this age: nodes come and go, and a job that starts should not find dead circuits.
 const SPARE_AGE: Duration = Duration::from_secs(900);
 /// Without any circuit for so long, waiting operations end.
-const STALL_TIME: Duration = Duration::from_secs(30);
+const STALL_TIME: Duration = Duration::from_secs(60);
 /// The least time before a second circuit is asked for a block.
 const HEDGE_FLOOR: Duration = Duration::from_millis(300);
 /// The same while no usual time is known.
@@ -37,6 +37,8 @@ const HEDGE_UNKNOWN: Duration = Duration::from_millis(1500);
 /// An attempt through a circuit without a record, and the building of a circuit, are late after so many times what the others
 /// usually take.
 const LATE: u32 = 4;
+/// A circuit whose building takes so many times as long as usual will not stand any more.
+const HOPELESS: u32 = 16;
 /// The least time before another circuit is begun beside one that is being built.
 const BUILD_FLOOR: Duration = Duration::from_millis(500);
 /// Share of operations that may be asked twice because they are slow: enough for stragglers, too little to burden a network
@@ -95,6 +97,7 @@ impl Pool {
         }
         self.end_overdue(now);
         self.age_waits(now);
+        self.write_off(now);
         self.time_out_requests(now);
         self.time_out_builds(now);
         self.hedge(now);
@@ -172,7 +175,6 @@ impl Pool {
             };
             let (exit, owner) = (circuit.exit, circuit.owner);
             let dead = circuit.lost(now, &attempt);
-
             if circuit.complain() {
                 let path = circuit.path.clone();
                 self.silent(now, &path);
@@ -197,8 +199,32 @@ impl Pool {
         }
     }
 
+    /// Frees the places in the shared windows of requests that have gone astray. They may still be answered.
+    fn write_off(&mut self, now: Time) {
+        let mut astray = Vec::new();
+        for circuit in self.circuits.values_mut() {
+            for attempt in circuit.open.values_mut() {
+                let window = match attempt.kind {
+                    Kind::Insert => &self.inserts,
+                    Kind::Fetch | Kind::WideFetch => &self.fetches,
+                };
+                if attempt.place.is_some() && now.since(attempt.sent) >= window.astray() {
+                    astray.push(*attempt);
+                    attempt.place = None;
+                }
+            }
+        }
+        for attempt in astray {
+            self.vacate(now, &attempt, false);
+        }
+    }
+
     fn time_out_builds(&mut self, now: Time) {
-        let slow = |circuit: &Circuit| !circuit.ready && now.since(circuit.begun) >= BUILD_TIME;
+        let usual = self.build_pace.median();
+        let most = usual.map_or(BUILD_TIME, |usual| {
+            (usual * HOPELESS).clamp(SLOW_BUILD, BUILD_TIME)
+        });
+        let slow = |circuit: &Circuit| !circuit.ready && now.since(circuit.begun) >= most;
         let late: Vec<OriginId> = self
             .circuits
             .iter()
