@@ -164,16 +164,16 @@ fn a_month_that_is_used_up_ends_what_is_done_for_others_then_all_and_a_higher_li
 
     // The rest is used up.
     let mut fetching: Option<JoinHandle<_>> = None;
+    let mut turns = files.iter().cycle();
     let paused = wait_for("the end of the volume", PATIENCE, || {
         let status = limited.status();
         if status["standing"]["state"] == "paused" {
             return (status["links"] == 0).then_some(status);
         }
         if fetching.as_ref().is_none_or(JoinHandle::is_finished) {
-            let (proxy, key) = (limited.proxy, files[seed as usize % files.len()].0.clone());
+            let next = turns.next().map(|(key, _)| (limited.proxy, key.clone()));
             // One that is cut off ends with the test's process.
-            fetching = Some(thread::spawn(move || fetch(proxy, &key)));
-            seed += 1;
+            fetching = next.map(|(proxy, key)| thread::spawn(move || fetch(proxy, &key)));
         }
         None
     });
