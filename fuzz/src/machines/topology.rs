@@ -250,6 +250,10 @@ impl World {
                     let earlier = self.dials.insert(node, now);
                     let over = earlier.is_none_or(|at| now.since(at) >= DIAL_TIME);
                     assert!(over || self.crossed.remove(&node), "two dials of one node");
+                    // Only who asked to be dialled back is dialled while it is linked, and that is over with the link.
+                    if self.links.values().any(|linked| *linked == node) {
+                        self.crossed.insert(node);
+                    }
                 }
                 TopologyOutput::DialLost(node) => {
                     self.dials.remove(&node);
